@@ -1,0 +1,71 @@
+"""What every phase must know about a game, and nothing about how the game is played or learnt."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class GameSpec:
+    """Describes a game as the recorder, the model, the server and the page see it.
+
+    Frames are uint8 RGB of shape [height, width, 3]. An action is an index into `actions`; the player holds it for
+    `tics_per_frame` updates of the game, after which the next frame is taken.
+
+    Attributes:
+        name: the game's name in YAML: a module of `gamengen.envs`, or the import path of your own module.
+        height: rows of a recorded frame, in pixels.
+        width: columns of a recorded frame, in pixels.
+        frames_per_second: recorded (and played) frames per second of game time.
+        tics_per_frame: game updates between two recorded frames.
+        actions: distinct action names; index 0 is what happens when no key is held.
+        keyboard: `KeyboardEvent.code` of a browser -> action name; of several held keys the last pressed counts.
+        restart_action: the action that leaves the game-over screen, or None where a game restarts by itself.
+    """
+
+    name: str
+    height: int
+    width: int
+    frames_per_second: float
+    tics_per_frame: int
+    actions: tuple[str, ...]
+    keyboard: Mapping[str, str]
+    restart_action: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "actions", tuple(self.actions))
+        object.__setattr__(self, "keyboard", dict(self.keyboard))
+        if min(self.height, self.width, self.tics_per_frame) < 1 or self.frames_per_second <= 0:
+            raise ValueError(f"game {self.name!r}: sizes and rates must be positive, got {self}")
+        if len(set(self.actions)) != len(self.actions) or not self.actions:
+            raise ValueError(f"game {self.name!r}: action names must be distinct and not empty, got {self.actions}")
+        unknown = {*self.keyboard.values(), self.restart_action or self.actions[0]} - set(self.actions)
+        if unknown:
+            raise ValueError(f"game {self.name!r}: unknown actions {sorted(unknown)}; expected some of {self.actions}")
+
+    @property
+    def num_actions(self) -> int:
+        return len(self.actions)
+
+    def action_index(self, name: str) -> int:
+        """Return the index of an action's name; raises ValueError for a name the game does not have."""
+        if name not in self.actions:
+            raise ValueError(f"unknown action {name!r} for game {self.name!r}; expected one of {', '.join(self.actions)}")
+        return self.actions.index(name)
+
+    def to_json(self) -> str:
+        """Return the spec as one line of JSON (Parquet metadata, `game.json`, the server's first message)."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> GameSpec:
+        """Read what `to_json` wrote; raises ValueError if it is not a GameSpec."""
+        try:
+            fields: dict[str, Any] = json.loads(text)
+            return cls(**fields)
+        except (TypeError, json.JSONDecodeError) as error:
+            raise ValueError(f"not a GameSpec: {error}") from error
