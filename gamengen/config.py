@@ -1,0 +1,325 @@
+"""The YAML of a run as frozen dataclasses: loading, overriding and checking it. Knows no phase's work.
+
+One file describes one run completely: no key has a default here, so that what you read is what runs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+import pydantic
+import yaml
+
+from gamengen import envs
+from gamengen.game import GameSpec
+
+
+@dataclass(frozen=True)
+class GameConfig:
+    """Which game, and the options that its `make` takes."""
+
+    name: str
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    """The RLlib agent that learns to play while everything it does is recorded."""
+
+    algorithm: Literal["dqn"]
+    observation: Literal["state", "pixels"]
+    num_episodes: int
+    max_env_steps: int
+    hidden_sizes: tuple[int, ...]
+    learning_rate: float
+    gamma: float
+    train_batch_size: int
+    epsilon_initial: float
+    epsilon_final: float
+    epsilon_decay: float  # per episode
+    replay_capacity: int
+    target_update_steps: int
+    steps_per_update: int
+    num_runners: int
+    num_envs_per_runner: int
+    evaluation_episodes: int
+    checkpoint_every: int  # iterations
+
+
+@dataclass(frozen=True)
+class CollectConfig:
+    """How play is recorded; the first five settings also hold for the recording of an agent's training."""
+
+    codec: str
+    chunk_frames: int
+    shard_bytes: int
+    split_val: float
+    split_test: float
+    num_frames: int
+    max_episode_frames: int
+    policies: dict[str, float]
+    num_runners: int
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """An architecture of `gamengen.models.autoencoders` and its own settings."""
+
+    name: str
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class DenoiserConfig:
+    """An architecture of `gamengen.models.denoisers` and its own settings."""
+
+    name: str
+    options: dict[str, Any]
+    context_length: int
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """The noise schedule and the noise augmentation, the same for training and sampling (GameNGen, section 3)."""
+
+    num_train_timesteps: int
+    beta_start: float
+    beta_end: float
+    beta_schedule: Literal["linear", "scaled_linear"]
+    zero_terminal_snr: bool
+    start_fraction: float  # share of training examples at exactly the timesteps that sampling visits
+    max_noise_level: float
+    num_noise_buckets: int
+    clean_context_fraction: float
+    context_dropout: float
+
+
+@dataclass(frozen=True)
+class SamplerConfig:
+    """How a frame is sampled: `timesteps` from the first, which sees pure noise, to the last (section 9 of the notes)."""
+
+    timesteps: tuple[int, ...]
+    guidance_scale: float
+    noise_level: float
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """Settings that every stage of the train job has."""
+
+    steps: int
+    batch_size: int  # over all workers
+    optimizer: Literal["adamw", "adafactor"]
+    learning_rate: float
+    warmup_steps: int
+    schedule: Literal["constant", "cosine", "linear"]
+    weight_decay: float
+    clip_norm: float
+    ema_decay: float
+    log_every: int
+    checkpoint_every: int
+
+
+@dataclass(frozen=True)
+class AutoencoderStage(StageConfig):
+    """Reconstruction of random crops."""
+
+    crop: int
+    latent_noise: float
+    l1_weight: float
+
+
+@dataclass(frozen=True)
+class DenoiserStage(StageConfig):
+    """Next-frame diffusion over windows of latents."""
+
+    restart_joins: float
+    event_fraction: float
+    gradient_accumulation: int
+
+
+@dataclass(frozen=True)
+class DistillStage(DenoiserStage):
+    """Regression of one step onto the teacher's result from the same noise."""
+
+    start_timestep: int
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Where and how the networks are trained."""
+
+    num_workers: int
+    use_gpu: bool
+    precision: Literal["auto", "fp32", "bf16"]
+    threads: int  # CPU threads per worker; 0 leaves torch's own choice
+    max_failures: int
+    autoencoder: AutoencoderStage
+    denoiser: DenoiserStage
+    distill: DistillStage
+
+
+@dataclass(frozen=True)
+class EncodeConfig:
+    """Frame shards to latent shards."""
+
+    num_workers: int
+    use_gpu: bool
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """What is measured on held-out episodes, and on how many."""
+
+    num_windows: int
+    horizons: tuple[int, ...]
+    num_horizon_starts: int
+    num_action_starts: int
+    num_rollouts: int
+    rollout_frames: int
+    batch_size: int
+    use_gpu: bool
+    video_frames: int
+
+
+@dataclass(frozen=True)
+class ServeConfig:
+    """The served game."""
+
+    model: Literal["denoiser", "distilled"]
+    host: str
+    port: int
+    max_players: int
+    max_batch: int
+    jpeg_quality: int
+    num_replicas: int
+    use_gpu: bool
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run. `storage` is an absolute path, `~`, or a `pyarrow.fs` URI such as `s3://bucket/prefix`."""
+
+    run: str
+    storage: str
+    seed: int
+    game: GameConfig
+    agent: AgentConfig
+    collect: CollectConfig
+    autoencoder: AutoencoderConfig
+    encode: EncodeConfig
+    denoiser: DenoiserConfig
+    diffusion: DiffusionConfig
+    sampler: SamplerConfig
+    fast_sampler: SamplerConfig
+    train: TrainConfig
+    evaluate: EvaluateConfig
+    serve: ServeConfig
+
+    @property
+    def folder(self) -> str:
+        """Where all artifacts of this run live."""
+        return f"{self.storage.rstrip('/')}/{self.run}"
+
+    def game_spec(self) -> GameSpec:
+        """Return the GameSpec with what `game.options` change."""
+        env = envs.make(self.game.name, **self.game.options)
+        try:
+            return env.unwrapped.game_spec
+        finally:
+            env.close()
+
+
+def load(path: str | Path, overrides: typing.Sequence[str] = ()) -> Config:
+    """Read a run's YAML and apply `key.subkey=value` overrides (values are YAML).
+
+    Raises:
+        ValueError: an unknown or missing key, a wrong type or value; names the key and the nearest right one.
+    """
+    try:
+        tree = yaml.safe_load(Path(path).read_text())
+    except FileNotFoundError:
+        raise ValueError(f"no config file at {path}; expected a YAML such as configs/quickstart.yaml.") from None
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise ValueError(f"{path} holds {type(tree).__name__}, not settings; expected `key: value` lines.")
+    for override in overrides:
+        _apply(tree, override)
+    return from_dict(tree, where=str(path))
+
+
+def from_dict(tree: dict[str, Any], where: str = "config") -> Config:
+    """Check a tree of settings and build the Config; raises ValueError as `load` does."""
+    _check_keys(Config, tree, "", where)
+    try:
+        config = pydantic.TypeAdapter(Config).validate_python(tree)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"{where}: {key}: {first['msg']}, got {first['input']!r}.") from None
+    storage = str(Path(config.storage).expanduser()) if "://" not in config.storage else config.storage
+    if "://" not in storage and not Path(storage).is_absolute():
+        raise ValueError(
+            f"{where}: storage must be absolute, got {config.storage!r}: a Ray job runs in a copy of the working "
+            "directory. Give an absolute path, ~/..., or a URI such as s3://bucket/prefix."
+        )
+    if not config.run or "/" in config.run:
+        raise ValueError(f"{where}: run must be a folder's name, got {config.run!r}.")
+    return dataclasses.replace(config, storage=storage)
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Return plain YAML-able settings; `from_dict` of it gives the same Config."""
+    return pydantic.TypeAdapter(Config).dump_python(config, mode="json")
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise ValueError(f"override {override!r} has no '='; expected key.subkey=value.")
+    node, parts = tree, key.split(".")
+    for depth, part in enumerate(parts[:-1]):
+        if not isinstance(node.get(part), dict):
+            raise ValueError(f"override {override!r}: {_unknown('.'.join(parts[: depth + 1]), part, node)}")
+        node = node[part]
+    free = len(parts) > 1 and parts[-2] in ("options", "policies")  # mappings whose keys belong to someone else
+    if parts[-1] not in node and not free:
+        raise ValueError(f"override {override!r}: {_unknown(key, parts[-1], node)}")
+    value = yaml.safe_load(text)
+    if isinstance(value, str):  # YAML 1.1 reads 1e-4 as a string
+        try:
+            value = float(value)
+        except ValueError:
+            pass
+    node[parts[-1]] = value
+
+
+def _unknown(key: str, part: str, known: typing.Iterable[str]) -> str:
+    near = difflib.get_close_matches(part, list(known), n=1, cutoff=0.5)
+    return f"unknown key {key!r}; " + (f"did you mean {near[0]!r}?" if near else f"expected one of {sorted(known)}.")
+
+
+def _check_keys(owner: type, tree: Any, prefix: str, where: str) -> None:
+    if not isinstance(tree, dict):
+        raise ValueError(f"{where}: {prefix or 'the file'} must hold settings, got {tree!r}.")
+    hints = get_type_hints(owner)
+    for key in tree:
+        if key not in hints:
+            raise ValueError(f"{where}: {_unknown(f'{prefix}{key}', str(key), hints)}")
+    for key, hint in hints.items():
+        if key not in tree:
+            raise ValueError(f"{where}: {prefix}{key} is missing; a config is complete, see configs/quickstart.yaml.")
+        if dataclasses.is_dataclass(hint):
+            _check_keys(typing.cast(type, hint), tree[key], f"{prefix}{key}.", where)
+        elif hint is float and isinstance(tree[key], str):
+            try:
+                tree[key] = float(tree[key])  # YAML 1.1 reads 1e-4 as a string
+            except ValueError:
+                pass
