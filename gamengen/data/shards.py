@@ -1,0 +1,166 @@
+"""Files of a run: where they are (a local path or any `pyarrow.fs` URI), whole or not there, and the episodes in them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.fs
+import pyarrow.parquet as pq
+
+from gamengen.data.chunk import Chunk, from_row, game_of
+from gamengen.game import GameSpec
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Episode:
+    """A whole episode: frames (uint8) or latents (float16) [T, ...], and the T-1 actions and rewards between them."""
+
+    id: str
+    frames: np.ndarray
+    actions: np.ndarray
+    rewards: np.ndarray
+    terminated: bool
+    agent_version: str
+    split: str
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+
+def filesystem(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
+    """Return the file system of a path or URI and the path in it; raises ValueError for an unknown scheme."""
+    try:
+        return pyarrow.fs.FileSystem.from_uri(uri)
+    except (pa.ArrowInvalid, ValueError) as error:
+        if "://" in uri:
+            raise ValueError(f"cannot open {uri}: {error}. Expected a path or a URI such as s3://bucket/prefix.") from None
+        return pyarrow.fs.LocalFileSystem(), uri
+
+
+def write_bytes(uri: str, data: bytes) -> None:
+    """Write a file whole: a reader sees the old one or the new one, never a part."""
+    files, path = filesystem(uri)
+    files.create_dir(path.rpartition("/")[0], recursive=True)
+    temporary = f"{path}.{uuid.uuid4().hex}.tmp" if isinstance(files, pyarrow.fs.LocalFileSystem) else path
+    with files.open_output_stream(temporary) as stream:  # an object store shows an upload when it is complete
+        stream.write(data)
+    if temporary != path:
+        files.move(temporary, path)
+
+
+def write_json(uri: str, value: Any) -> None:
+    write_bytes(uri, json.dumps(value, indent=2).encode() + b"\n")
+
+
+def read_bytes(uri: str) -> bytes:
+    """Read a file; raises FileNotFoundError."""
+    files, path = filesystem(uri)
+    with files.open_input_stream(path) as stream:
+        return stream.read()
+
+
+def read_json(uri: str) -> Any:
+    return json.loads(read_bytes(uri))
+
+
+def exists(uri: str) -> bool:
+    files, path = filesystem(uri)
+    return files.get_file_info(path).type != pyarrow.fs.FileType.NotFound
+
+
+def list_files(folder: str, suffix: str) -> list[str]:
+    """Return the files directly in a folder that end with `suffix`, sorted; none if the folder is not there."""
+    files, path = filesystem(folder)
+    selector = pyarrow.fs.FileSelector(path, allow_not_found=True)
+    names = [info.base_name for info in files.get_file_info(selector) if info.is_file]
+    return [f"{folder.rstrip('/')}/{name}" for name in sorted(names) if name.endswith(suffix)]
+
+
+def find(folder: str, game: GameSpec | None = None) -> list[str]:
+    """Return the shards of a folder after a look at every footer.
+
+    Raises:
+        ValueError: no shards, a half-written or foreign file, or a shard of another game than `game`.
+    """
+    shards = list_files(folder, ".parquet")
+    if not shards:
+        raise ValueError(f"no shards in {folder}; expected *.parquet files. Run the phase that writes them first.")
+    for shard in shards:
+        files, path = filesystem(shard)
+        try:
+            schema = pq.read_schema(path, filesystem=files)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise ValueError(
+                f"{shard} is not a whole Parquet file ({str(error).splitlines()[0]}). "
+                "Nothing else is lost: delete it, and run the phase that wrote it again."
+            ) from None
+        recorded = game_of(schema, shard)
+        if game is not None and recorded != game:
+            raise ValueError(
+                f"{shard} holds {recorded.name} at {recorded.width}x{recorded.height}, {recorded.frames_per_second:g} "
+                f"frames per second; expected {game.name} at {game.width}x{game.height}, {game.frames_per_second:g}. "
+                "Give this run another name, or set the game as it was recorded."
+            )
+    return shards
+
+
+def read(shard: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read one shard; raises ValueError naming it if it is damaged."""
+    files, path = filesystem(shard)
+    try:
+        return pq.read_table(path, columns=list(columns) if columns else None, filesystem=files)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{shard} cannot be read: {error}") from None
+
+
+def chunks(shard: str, split: str | None = None) -> Iterator[Chunk]:
+    """Decode the chunks of a shard in the order in which they were written, of one split or of all."""
+    table = read(shard)
+    if split is not None:
+        table = table.filter(pa.compute.equal(table["split"], split))
+    for batch in table.to_batches(max_chunksize=1):
+        yield from_row({name: column[0].as_py() for name, column in zip(batch.schema.names, batch.columns, strict=True)})
+
+
+def episodes(shards: Sequence[str], split: str | None = None) -> Iterator[Episode]:
+    """Join the chunks of each episode; all chunks of an episode stand in one shard, in order.
+
+    Raises:
+        ValueError: an episode with a missing chunk.
+    """
+    for shard in shards:
+        parts: list[Chunk] = []
+        for chunk in chunks(shard, split):
+            if parts and parts[0].episode != chunk.episode:
+                yield _join(parts, shard)
+                parts = []
+            parts.append(chunk)
+        if parts:
+            yield _join(parts, shard)
+
+
+def _join(parts: list[Chunk], shard: str) -> Episode:
+    expected = 0
+    for part in parts:
+        if part.first_frame != expected:
+            raise ValueError(f"{shard}: episode {part.episode} misses frame {expected}; record it again.")
+        expected += len(part.frames)
+    return Episode(
+        id=parts[0].episode,
+        frames=np.concatenate([part.frames for part in parts]) if len(parts) > 1 else parts[0].frames,
+        actions=np.concatenate([part.actions for part in parts])[: expected - 1],
+        rewards=np.concatenate([part.rewards for part in parts])[: expected - 1],
+        terminated=parts[-1].terminated,
+        agent_version=parts[0].agent_version,
+        split=parts[0].split,
+    )

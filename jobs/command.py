@@ -1,0 +1,34 @@
+"""What every job has in common: its command line, its one-line summary, and its exit status."""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from gamengen import config as configs
+from gamengen.data import shards
+
+
+def run(phase: str, work: Callable[..., dict[str, Any]], **arguments: Any) -> None:
+    """Run `work(config, **arguments)` for the config on the command line.
+
+    Prints the summary as the last line of the output and writes it to `<run>/summary-<phase>.json`. Exits with 2 and one
+    line for a user's mistake (ValueError).
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m jobs.{phase}", description=work.__doc__)
+    parser.add_argument("--config", required=True, help="a YAML of configs/")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a setting, such as train.num_workers=2")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S")
+    try:
+        config = configs.load(options.config, options.overrides)
+        summary = work(config, **arguments)
+        name = f"{phase}-{arguments['stage']}" if "stage" in arguments else phase
+        shards.write_json(f"{config.folder}/summary-{name}.json", summary)
+    except ValueError as error:
+        logging.getLogger(f"jobs.{phase}").debug("details", exc_info=True)
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(2)
+    print(json.dumps(summary), flush=True)
