@@ -25,6 +25,7 @@ class GameSpec:
         actions: distinct action names; index 0 is what happens when no key is held.
         keyboard: `KeyboardEvent.code` of a browser -> action name; of several held keys the last pressed counts.
         restart_action: the action that leaves the game-over screen, or None where a game restarts by itself.
+        restart_delay: frames for which the game-over screen does not listen to it.
     """
 
     name: str
@@ -35,6 +36,7 @@ class GameSpec:
     actions: tuple[str, ...]
     keyboard: Mapping[str, str]
     restart_action: str | None = None
+    restart_delay: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "actions", tuple(self.actions))

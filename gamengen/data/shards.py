@@ -1,22 +1,19 @@
-"""Files of a run: where they are (a local path or any `pyarrow.fs` URI), whole or not there, and the episodes in them."""
+"""Parquet shards: which of a folder are whole and of the right game, and the episodes in them."""
 
 from __future__ import annotations
 
-import json
 import logging
-import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
-import pyarrow.fs
 import pyarrow.parquet as pq
 
 from gamengen.data.chunk import Chunk, from_row, game_of
 from gamengen.game import GameSpec
+from gamengen.storage import exists, filesystem, list_files, read_json, write_bytes, write_json  # noqa: F401
 
 logger = logging.getLogger(__name__)
 
@@ -35,55 +32,6 @@ class Episode:
 
     def __len__(self) -> int:
         return len(self.frames)
-
-
-def filesystem(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
-    """Return the file system of a path or URI and the path in it; raises ValueError for an unknown scheme."""
-    try:
-        return pyarrow.fs.FileSystem.from_uri(uri)
-    except (pa.ArrowInvalid, ValueError) as error:
-        if "://" in uri:
-            raise ValueError(f"cannot open {uri}: {error}. Expected a path or a URI such as s3://bucket/prefix.") from None
-        return pyarrow.fs.LocalFileSystem(), uri
-
-
-def write_bytes(uri: str, data: bytes) -> None:
-    """Write a file whole: a reader sees the old one or the new one, never a part."""
-    files, path = filesystem(uri)
-    files.create_dir(path.rpartition("/")[0], recursive=True)
-    temporary = f"{path}.{uuid.uuid4().hex}.tmp" if isinstance(files, pyarrow.fs.LocalFileSystem) else path
-    with files.open_output_stream(temporary) as stream:  # an object store shows an upload when it is complete
-        stream.write(data)
-    if temporary != path:
-        files.move(temporary, path)
-
-
-def write_json(uri: str, value: Any) -> None:
-    write_bytes(uri, json.dumps(value, indent=2).encode() + b"\n")
-
-
-def read_bytes(uri: str) -> bytes:
-    """Read a file; raises FileNotFoundError."""
-    files, path = filesystem(uri)
-    with files.open_input_stream(path) as stream:
-        return stream.read()
-
-
-def read_json(uri: str) -> Any:
-    return json.loads(read_bytes(uri))
-
-
-def exists(uri: str) -> bool:
-    files, path = filesystem(uri)
-    return files.get_file_info(path).type != pyarrow.fs.FileType.NotFound
-
-
-def list_files(folder: str, suffix: str) -> list[str]:
-    """Return the files directly in a folder that end with `suffix`, sorted; none if the folder is not there."""
-    files, path = filesystem(folder)
-    selector = pyarrow.fs.FileSelector(path, allow_not_found=True)
-    names = [info.base_name for info in files.get_file_info(selector) if info.is_file]
-    return [f"{folder.rstrip('/')}/{name}" for name in sorted(names) if name.endswith(suffix)]
 
 
 def find(folder: str, game: GameSpec | None = None) -> list[str]:

@@ -1,0 +1,175 @@
+"""A model folder: everything that a game needs to be played, as JSON and safetensors. Nothing is ever unpickled.
+
+```
+game.json                                  the GameSpec
+autoencoder/{config.json,model.safetensors}
+denoiser/{config.json,model.safetensors}   absent in a folder that holds an autoencoder alone
+scheduler/config.json                      noise schedule, noise augmentation, sampler
+starts.safetensors                         a few recorded beginnings to play from
+provenance.json                            the run's config, git revision and figures
+```
+The folder may be local or a URI such as `s3://bucket/run/denoiser`.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor, nn
+
+from gamengen import storage
+from gamengen.game import GameSpec
+from gamengen.models import autoencoders, denoisers
+from gamengen.models.diffusion import Augmentation, Schedule
+from gamengen.models.sampler import Sampler
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The name of an architecture and its settings, as in YAML."""
+
+    name: str
+    options: Mapping[str, Any]
+
+
+@dataclass
+class Model:
+    """A game that has become a network.
+
+    Attributes:
+        scheduler: `schedule`, `augmentation` and `sampler` settings; see `sampler()`.
+        start_frames: uint8 [N, T, H, W, 3], recorded beginnings; start_actions: int64 [N, T], those after each frame.
+    """
+
+    game: GameSpec
+    autoencoder_architecture: Architecture
+    autoencoder: nn.Module
+    denoiser_architecture: Architecture | None = None
+    denoiser: nn.Module | None = None
+    context_length: int = 0
+    scheduler: Mapping[str, Any] = field(default_factory=dict)
+    start_frames: Tensor | None = None
+    start_actions: Tensor | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def sampler(self) -> Sampler:
+        return build_sampler(self.scheduler)
+
+    def save_pretrained(self, folder: str) -> None:
+        """Write the folder; `game.json` comes last, so that a folder that has it is whole."""
+        folder = folder.rstrip("/")
+        _save_part(f"{folder}/autoencoder", self.autoencoder_architecture, self.autoencoder, {})
+        if self.denoiser is not None:
+            assert self.denoiser_architecture is not None
+            extra = {"context_length": self.context_length}
+            _save_part(f"{folder}/denoiser", self.denoiser_architecture, self.denoiser, extra)
+            storage.write_json(f"{folder}/scheduler/config.json", dict(self.scheduler))
+        if self.start_frames is not None:
+            starts = {"frames": self.start_frames.contiguous(), "actions": self.start_actions.contiguous()}
+            storage.write_bytes(f"{folder}/starts.safetensors", safetensors.torch.save(starts))
+        storage.write_json(f"{folder}/provenance.json", {**self.provenance, "git_revision": git_revision()})
+        storage.write_bytes(f"{folder}/game.json", self.game.to_json().encode())
+
+    @classmethod
+    def from_pretrained(cls, folder: str) -> Model:
+        """Load a folder; raises ValueError that says which file is missing or damaged."""
+        folder = folder.rstrip("/")
+        game = GameSpec.from_json(_read(f"{folder}/game.json", folder))
+        settings, state = _load_part(f"{folder}/autoencoder", folder)
+        architecture = Architecture(settings["name"], settings["options"])
+        autoencoder = autoencoders.build(architecture.name, architecture.options)
+        _load_state(autoencoder, state, f"{folder}/autoencoder")
+        model = cls(game, architecture, autoencoder.eval())
+        if storage.exists(f"{folder}/denoiser/config.json"):
+            model._load_denoiser(folder)
+        if storage.exists(f"{folder}/starts.safetensors"):
+            starts = _tensors(_read(f"{folder}/starts.safetensors", folder), f"{folder}/starts.safetensors")
+            model.start_frames, model.start_actions = starts["frames"], starts["actions"]
+        model.provenance = json.loads(_read(f"{folder}/provenance.json", folder))
+        return model
+
+    def _load_denoiser(self, folder: str) -> None:
+        settings, state = _load_part(f"{folder}/denoiser", folder)
+        self.context_length = settings["context_length"]
+        self.denoiser_architecture = Architecture(settings["name"], settings["options"])
+        self.denoiser = denoisers.build(
+            settings["name"],
+            settings["options"],
+            num_actions=self.game.num_actions,
+            latent_shape=self.autoencoder.latent_shape(self.game.height, self.game.width),
+            context_length=self.context_length,
+        ).eval()
+        _load_state(self.denoiser, state, f"{folder}/denoiser")
+        self.scheduler = json.loads(_read(f"{folder}/scheduler/config.json", folder))
+
+
+def build_sampler(settings: Mapping[str, Any]) -> Sampler:
+    """Build the sampler that `scheduler/config.json` describes."""
+    return Sampler(
+        schedule=Schedule.create(**settings["schedule"]),
+        augmentation=Augmentation(**settings["augmentation"]),
+        **{**settings["sampler"], "timesteps": tuple(settings["sampler"]["timesteps"])},
+    )
+
+
+def git_revision() -> str:
+    """Return the revision of the source tree, or "unknown" outside a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def _save_part(folder: str, architecture: Architecture, module: nn.Module, extra: Mapping[str, Any]) -> None:
+    state = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
+    storage.write_bytes(f"{folder}/model.safetensors", safetensors.torch.save(state))
+    settings = {"name": architecture.name, "options": dict(architecture.options), **extra}
+    storage.write_json(f"{folder}/config.json", settings)
+
+
+def _load_part(folder: str, model_folder: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    settings = json.loads(_read(f"{folder}/config.json", model_folder))
+    weights = f"{folder}/model.safetensors"
+    return settings, _tensors(_read(weights, model_folder), weights)
+
+
+def _load_state(module: nn.Module, state: dict[str, Tensor], where: str) -> None:
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"the weights in {where} do not fit its config.json: {reason}") from None
+
+
+def _read(file: str, model_folder: str) -> bytes:
+    try:
+        return storage.read_bytes(file)
+    except FileNotFoundError:
+        raise ValueError(
+            f"no {file.removeprefix(model_folder + '/')} in {model_folder}; expected a model folder. "
+            "Train the model first (`python -m jobs.train`), or give the path of one."
+        ) from None
+
+
+def _tensors(data: bytes, file: str) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load(data)
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{file} is damaged ({error}); copy or train it again.") from None
+
+
+def count_parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def cpu_state(module: nn.Module) -> dict[str, Tensor]:
+    """Return a copy of a module's weights on the CPU."""
+    return {name: value.detach().to("cpu", copy=True) for name, value in module.state_dict().items()}

@@ -1,0 +1,160 @@
+"""Plays a model: actions in, frames out, for any number of players at once. What is evaluated is what is served."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gamengen.checkpoint import Model
+from gamengen.game import GameSpec
+from gamengen.models import autoencoders
+from gamengen.models.sampler import Sampler
+
+
+@dataclass(frozen=True)
+class EngineState:
+    """The game of B players: a value. A step gives a new one, so that saving, rewinding and forking are assignments.
+
+    Attributes:
+        context: latents [B, L, C, h, w] on the engine's device, oldest first.
+        actions: int64 [B, L]; the last entry is not yet known and is filled by the next step.
+        seeds: one per player; frames: steps played. Both together give the noise of the next step, so a player's game
+            depends on nobody else's.
+    """
+
+    context: Tensor
+    actions: Tensor
+    seeds: tuple[int, ...]
+    frames: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    @staticmethod
+    def stack(states: Sequence[EngineState]) -> EngineState:
+        """Join the games of several players into one batch."""
+        return EngineState(
+            torch.cat([state.context for state in states]),
+            torch.cat([state.actions for state in states]),
+            tuple(seed for state in states for seed in state.seeds),
+            tuple(count for state in states for count in state.frames),
+        )
+
+    def split(self) -> list[EngineState]:
+        """Return one state per player."""
+        return [
+            EngineState(self.context[i : i + 1], self.actions[i : i + 1], self.seeds[i : i + 1], self.frames[i : i + 1])
+            for i in range(len(self))
+        ]
+
+
+class GameEngine:
+    """Generates the next frame from the last L frames and actions (GameNGen, section 3).
+
+    The engine holds the networks and no game: `reset` begins games and `step` goes on with them.
+    """
+
+    def __init__(self, model: Model, *, device: str = "cpu", sampler: Sampler | None = None) -> None:
+        if model.denoiser is None:
+            raise ValueError("this model folder holds an autoencoder alone; expected one with a denoiser.")
+        self.model = model
+        self.game: GameSpec = model.game
+        self.device = torch.device(device)
+        self.autoencoder = model.autoencoder.to(self.device).eval()
+        self.denoiser = model.denoiser.to(self.device).eval()
+        self.sampler = sampler or model.sampler()
+        self.context_length = model.context_length
+        self.latent_shape = self.autoencoder.latent_shape(self.game.height, self.game.width)
+
+    @classmethod
+    def from_pretrained(cls, folder: str, *, device: str = "cpu", sampler: Sampler | None = None) -> GameEngine:
+        """Load a model folder; raises ValueError with one clear line if it is missing or damaged."""
+        return cls(Model.from_pretrained(folder), device=device, sampler=sampler)
+
+    @property
+    def num_starts(self) -> int:
+        """Recorded beginnings in the model folder."""
+        return 0 if self.model.start_frames is None else len(self.model.start_frames)
+
+    def reset(self, starts: Sequence[int], seeds: Sequence[int]) -> tuple[np.ndarray, EngineState]:
+        """Begin one game per entry from the recorded beginning `starts[i]` (modulo their number).
+
+        Returns:
+            The beginnings' last frames, uint8 [B, H, W, 3], and the state.
+
+        Raises:
+            ValueError: the model folder has no beginnings.
+        """
+        if not self.num_starts:
+            raise ValueError("this model folder has no starts.safetensors, so there is no frame to begin with.")
+        chosen = [start % self.num_starts for start in starts]
+        frames, actions = self.model.start_frames[chosen], self.model.start_actions[chosen]
+        return frames[:, -1].numpy(), self.begin(frames.numpy(), actions.numpy()[:, :-1], seeds)
+
+    @torch.inference_mode()
+    def begin(self, frames: np.ndarray, actions: np.ndarray, seeds: Sequence[int]) -> EngineState:
+        """Begin games from real frames.
+
+        Args:
+            frames: uint8 [B, T, H, W, 3], oldest first, T >= 1; a past shorter than L is padded as in training.
+            actions: int [B, T-1], those between the frames.
+            seeds: one per game.
+        """
+        batch, length = frames.shape[:2]
+        recent = torch.from_numpy(np.ascontiguousarray(frames[:, -self.context_length :])).to(self.device)
+        latents = self.autoencoder.encode(autoencoders.to_images(recent.flatten(0, 1)))
+        latents = latents.unflatten(0, (batch, -1))
+        return self.begin_latents(latents, torch.as_tensor(np.asarray(actions).reshape(batch, length - 1)), seeds)
+
+    def begin_latents(self, latents: Tensor, actions: Tensor, seeds: Sequence[int]) -> EngineState:
+        """As `begin`, from latents [B, T, C, h, w]."""
+        batch, length = latents.shape[0], self.context_length
+        latents = latents[:, -length:]
+        first = latents[:, :1].expand(-1, length - latents.shape[1], -1, -1, -1)
+        unknown = torch.zeros(batch, 1, dtype=torch.long)
+        played = torch.cat([torch.zeros(batch, length, dtype=torch.long), actions.long().cpu(), unknown], dim=1)
+        return EngineState(
+            torch.cat([first, latents], dim=1), played[:, -length:].to(self.device), tuple(seeds), (0,) * batch
+        )
+
+    def step(self, state: EngineState, actions: Sequence[int]) -> tuple[np.ndarray, EngineState]:
+        """Play one frame: returns the next frames, uint8 [B, H, W, 3], and the next state.
+
+        Raises:
+            ValueError: an action that the game does not have.
+        """
+        latents, following = self.step_latents(state, actions)
+        return self.decode(latents), following
+
+    @torch.inference_mode()
+    def step_latents(self, state: EngineState, actions: Sequence[int]) -> tuple[Tensor, EngineState]:
+        """As `step`, returning latents [B, C, h, w]."""
+        if len(actions) != len(state) or not all(0 <= action < self.game.num_actions for action in actions):
+            raise ValueError(f"{len(state)} actions of 0 ... {self.game.num_actions - 1} are needed, got {list(actions)}.")
+        played = state.actions.clone()
+        played[:, -1] = torch.as_tensor(list(actions), device=self.device)
+        latents = self.sampler(self.denoiser, state.context, played, self._noise(state))
+        following = dataclasses.replace(
+            state,
+            context=torch.cat([state.context[:, 1:], latents[:, None]], dim=1),
+            actions=torch.cat([played[:, 1:], torch.zeros_like(played[:, :1])], dim=1),
+            frames=tuple(count + 1 for count in state.frames),
+        )
+        return latents, following
+
+    @torch.inference_mode()
+    def decode(self, latents: Tensor) -> np.ndarray:
+        """Latents [B, C, h, w] -> frames uint8 [B, H, W, 3]."""
+        return autoencoders.to_frames(self.autoencoder.decode(latents)).cpu().numpy()
+
+    def _noise(self, state: EngineState) -> Tensor:
+        noise = torch.empty(len(state), *self.latent_shape)
+        for player, (seed, count) in enumerate(zip(state.seeds, state.frames, strict=True)):
+            generator = torch.Generator().manual_seed((seed * 1_000_003 + count) & (2**63 - 1))
+            torch.randn(self.latent_shape, generator=generator, out=noise[player])
+        return noise.to(self.device)

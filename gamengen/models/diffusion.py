@@ -1,0 +1,132 @@
+"""The noise schedule, the velocity loss and the noise augmentation of the context (GameNGen, sections 3.2 and 3.2.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from diffusers import DDIMScheduler
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """diffusers' betas, as the cumulative products alpha_bar of shape [num_train_timesteps] that all formulas use."""
+
+    alpha_bar: Tensor
+
+    @classmethod
+    def create(
+        cls, num_train_timesteps: int, beta_start: float, beta_end: float, beta_schedule: str, zero_terminal_snr: bool
+    ) -> Schedule:
+        scheduler = DDIMScheduler(
+            num_train_timesteps=num_train_timesteps,
+            beta_start=beta_start,
+            beta_end=beta_end,
+            beta_schedule=beta_schedule,
+            rescale_betas_zero_snr=zero_terminal_snr,
+        )
+        return cls(scheduler.alphas_cumprod.float())
+
+    def coefficients(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (signal, noise) scales of shape [B, 1, 1, 1]; their squares add up to one."""
+        alpha_bar = self.alpha_bar.to(timestep.device)[timestep][:, None, None, None]
+        return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+
+    def add_noise(self, clean: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
+        signal, sigma = self.coefficients(timestep)
+        return signal * clean + sigma * noise
+
+    def velocity(self, clean: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
+        """v = signal * noise - sigma * clean, what the denoiser predicts."""
+        signal, sigma = self.coefficients(timestep)
+        return signal * noise - sigma * clean
+
+    def clean(self, noisy: Tensor, velocity: Tensor, timestep: Tensor) -> Tensor:
+        """The clean latents that a velocity means."""
+        signal, sigma = self.coefficients(timestep)
+        return signal * noisy - sigma * velocity
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How the context is corrupted in training, so that a rollout can live with its own errors.
+
+    A level U(0, max_level) of Gaussian noise is added to a context and its bucket 1 ... num_buckets is told to the
+    denoiser; `clean_fraction` of the contexts stay clean (bucket 0); `dropout` of them are replaced by zeros, which is
+    the unconditional branch of guidance.
+    """
+
+    max_level: float
+    num_buckets: int
+    clean_fraction: float
+    dropout: float
+
+    def bucket(self, level: Tensor) -> Tensor:
+        """Return the bucket of a noise level: 0 for none, else 1 ... num_buckets."""
+        return torch.where(level > 0, (level / self.max_level * self.num_buckets).long().clamp(0, self.num_buckets - 1) + 1, 0)
+
+    def __call__(self, context: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+        """Corrupt contexts [B, L, C, h, w]; returns them and their buckets [B]."""
+        level = draws.level * self.max_level * (draws.clean >= self.clean_fraction)
+        corrupted = context + level[:, None, None, None, None] * draws.context_noise
+        keep = (draws.drop >= self.dropout).to(context.dtype)
+        return corrupted * keep[:, None, None, None, None], self.bucket(level)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """All random numbers that one batch needs."""
+
+    noise: Tensor  # [B, C, h, w]
+    timestep: Tensor  # [B]
+    context_noise: Tensor  # [B, L, C, h, w]
+    level: Tensor  # [B] in [0, 1)
+    clean: Tensor  # [B] in [0, 1)
+    drop: Tensor  # [B] in [0, 1)
+
+    @classmethod
+    def sample(
+        cls, shape: Sequence[int], num_train_timesteps: int, visited: Sequence[int], start_fraction: float, seed: int
+    ) -> Draws:
+        """Draw for contexts of `shape` [B, L, C, h, w].
+
+        `start_fraction` of the timesteps are those that sampling visits, the rest are uniform below the first of them:
+        a network that is sampled in four steps from t = 800 need not learn what lies above.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        batch = shape[0]
+        uniform = torch.randint(0, min(max(visited) + 1, num_train_timesteps), (batch,), generator=generator)
+        chosen = torch.tensor(list(visited))[torch.randint(0, len(visited), (batch,), generator=generator)]
+        at_visited = torch.rand(batch, generator=generator) < start_fraction
+        return cls(
+            noise=torch.randn(batch, *shape[2:], generator=generator),
+            timestep=torch.where(at_visited, chosen, uniform),
+            context_noise=torch.randn(*shape, generator=generator),
+            level=torch.rand(batch, generator=generator),
+            clean=torch.rand(batch, generator=generator),
+            drop=torch.rand(batch, generator=generator),
+        )
+
+    def part(self, start: int, stop: int, device: torch.device) -> Draws:
+        """Return the draws of some of the batch's examples: what one worker of several needs."""
+        return Draws(**{name: value[start:stop].to(device) for name, value in vars(self).items()})
+
+
+def loss(
+    denoiser: nn.Module,
+    schedule: Schedule,
+    augmentation: Augmentation,
+    context: Tensor,
+    actions: Tensor,
+    target: Tensor,
+    draws: Draws,
+) -> Tensor:
+    """Mean squared error of the predicted velocity, one value per example [B]."""
+    corrupted, bucket = augmentation(context, draws)
+    noisy = schedule.add_noise(target, draws.noise, draws.timestep)
+    wanted = schedule.velocity(target, draws.noise, draws.timestep)
+    velocity = denoiser(noisy, draws.timestep, corrupted, actions, bucket)
+    return F.mse_loss(velocity.float(), wanted, reduction="none").mean((1, 2, 3))

@@ -1,0 +1,84 @@
+"""Samples the next frame's latents: DDIM over a few timesteps, guidance on the context, or a single step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from gamengen.models.diffusion import Augmentation, Schedule
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Deterministic DDIM (eta = 0) from pure noise at `timesteps[0]` down to clean latents.
+
+    Attributes:
+        timesteps: falling timesteps, one network call each. Where the first lies decides how often a rare thing (an
+            obstacle that enters) happens: from the very end of the schedule a network that was not trained for ever
+            predicts the mean of all futures, in which rare things are ghosts; a little below, it commits to one.
+        guidance_scale: 1 for none; above, the difference to the denoiser without context is amplified (section 3.3).
+        noise_level: Gaussian noise added to the context at inference, 0 ... Augmentation.max_level.
+    """
+
+    schedule: Schedule
+    augmentation: Augmentation
+    timesteps: tuple[int, ...]
+    guidance_scale: float = 1.0
+    noise_level: float = 0.0
+
+    def __post_init__(self) -> None:
+        last = len(self.schedule.alpha_bar) - 1
+        falling = all(a > b for a, b in zip(self.timesteps, self.timesteps[1:], strict=False))
+        if not self.timesteps or not falling or not 0 <= self.timesteps[-1] <= self.timesteps[0] <= last:
+            raise ValueError(f"sampler timesteps must fall within 0 ... {last}, got {self.timesteps}.")
+
+    @property
+    def num_inference_steps(self) -> int:
+        return len(self.timesteps)
+
+    @torch.no_grad()
+    def __call__(self, denoiser: nn.Module, context: Tensor, actions: Tensor, noise: Tensor) -> Tensor:
+        """Return latents [B, C, h, w] for contexts [B, L, C, h, w], actions [B, L] and noise [B, C, h, w]."""
+        level = torch.full((len(noise),), self.noise_level, device=noise.device)
+        bucket = self.augmentation.bucket(level)
+        if self.noise_level > 0:  # the same noise at every position of time would not be noise: fold it from `noise`
+            extra = torch.randn(context.shape, generator=_generator(noise), dtype=context.dtype).to(context.device)
+            context = context + self.noise_level * extra
+        x = noise
+        for step, timestep in enumerate(self.timesteps):
+            t = torch.full((len(x),), timestep, device=x.device)
+            velocity = self._velocity(denoiser, x, t, context, actions, bucket)
+            clean = self.schedule.clean(x, velocity, t)
+            if step + 1 == len(self.timesteps):
+                return clean
+            signal, sigma = self.schedule.coefficients(t)
+            predicted_noise = signal * velocity + sigma * x
+            x = self.schedule.add_noise(clean, predicted_noise, torch.full_like(t, self.timesteps[step + 1]))
+        raise AssertionError("a sampler has at least one timestep")
+
+    def _velocity(
+        self, denoiser: nn.Module, x: Tensor, t: Tensor, context: Tensor, actions: Tensor, bucket: Tensor
+    ) -> Tensor:
+        if self.guidance_scale == 1.0:
+            return denoiser(x, t, context, actions, bucket)
+        both = denoiser(
+            torch.cat([x, x]),
+            torch.cat([t, t]),
+            torch.cat([context, torch.zeros_like(context)]),
+            torch.cat([actions, actions]),
+            torch.cat([bucket, bucket]),
+        )
+        with_context, without = both.chunk(2)
+        return without + self.guidance_scale * (with_context - without)
+
+
+def _generator(noise: Tensor) -> torch.Generator:
+    return torch.Generator().manual_seed(int(noise.flatten()[0].double().abs() * 2**40))
+
+
+def evenly(num_inference_steps: int, start: int) -> Sequence[int]:
+    """Return timesteps start, start * (n-1)/n, ..., start / n: 4 steps from 800 are 800, 600, 400, 200."""
+    return tuple(round(start * (num_inference_steps - i) / num_inference_steps) for i in range(num_inference_steps))

@@ -1,0 +1,59 @@
+"""Files of a run: a local path or any `pyarrow.fs` URI such as `s3://bucket/prefix`, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs
+
+
+def filesystem(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
+    """Return the file system of a path or URI and the path in it; raises ValueError for an unknown scheme."""
+    try:
+        return pyarrow.fs.FileSystem.from_uri(uri)
+    except (pa.ArrowInvalid, ValueError) as error:
+        if "://" in uri:
+            raise ValueError(f"cannot open {uri}: {error}. Expected a path or a URI such as s3://bucket/prefix.") from None
+        return pyarrow.fs.LocalFileSystem(), uri
+
+
+def write_bytes(uri: str, data: bytes) -> None:
+    """Write a file whole: a reader sees the old one or the new one, never a part."""
+    files, path = filesystem(uri)
+    files.create_dir(path.rpartition("/")[0], recursive=True)
+    temporary = f"{path}.{uuid.uuid4().hex}.tmp" if isinstance(files, pyarrow.fs.LocalFileSystem) else path
+    with files.open_output_stream(temporary) as stream:  # an object store shows an upload when it is complete
+        stream.write(data)
+    if temporary != path:
+        files.move(temporary, path)
+
+
+def write_json(uri: str, value: Any) -> None:
+    write_bytes(uri, json.dumps(value, indent=2).encode() + b"\n")
+
+
+def read_bytes(uri: str) -> bytes:
+    """Read a file; raises FileNotFoundError."""
+    files, path = filesystem(uri)
+    with files.open_input_stream(path) as stream:
+        return stream.read()
+
+
+def read_json(uri: str) -> Any:
+    return json.loads(read_bytes(uri))
+
+
+def exists(uri: str) -> bool:
+    files, path = filesystem(uri)
+    return files.get_file_info(path).type != pyarrow.fs.FileType.NotFound
+
+
+def list_files(folder: str, suffix: str) -> list[str]:
+    """Return the files directly in a folder that end with `suffix`, sorted; none if the folder is not there."""
+    files, path = filesystem(folder)
+    selector = pyarrow.fs.FileSelector(path, allow_not_found=True)
+    names = [info.base_name for info in files.get_file_info(selector) if info.is_file]
+    return [f"{folder.rstrip('/')}/{name}" for name in sorted(names) if name.endswith(suffix)]
