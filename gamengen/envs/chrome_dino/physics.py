@@ -1,0 +1,408 @@
+"""The rules of Chromium's offline game, update by update and bit by bit; knows no pixels and no gymnasium.
+
+Every constant, the order inside an update and the order of the random draws are those of Chromium 156
+(`components/neterror/resources/dino_game`), so that the same seed and the same keys give the same doubles as the
+browser does. Arithmetic is written in the browser's order of operations on purpose: `a * b / c` is not `a * (b / c)`.
+Lengths are pixels of the 600 x 150 world, y grows downwards, velocities are pixels per update, times milliseconds.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from dataclasses import dataclass
+
+WORLD_WIDTH, WORLD_HEIGHT = 600, 150
+UPDATES_PER_SECOND = 60
+DT = 1000 / 60  # milliseconds per update: the browser's frame at 60 Hz
+NONE, JUMP, DUCK = 0, 1, 2  # the actions, in the order of the GameSpec
+
+TREX_X, TREX_WIDTH, TREX_HEIGHT, TREX_DUCK_WIDTH = 25, 44, 47, 59
+GROUND_Y = 93  # y of the T-rex that stands: 150 - 47 - 10
+START_SPEED, MAX_SPEED, ACCELERATION = 6.001, 13, 0.001  # a restart runs one update of zero length: 6 -> 6.001
+GRAVITY, JUMP_VELOCITY, DROP_VELOCITY, SPEED_DROP_FACTOR = 0.6, -10, -5, 3
+MIN_JUMP_Y, MAX_JUMP_Y = 63, 30
+CLEAR_TIME = 3000  # no obstacles before
+GROUND_TOP, GROUND_WIDTH = 127, 600
+CLOUD_WIDTH, MAX_CLOUDS = 46, 6
+NIGHT_SCORE, NIGHT_LENGTH, NIGHT_FADE = 700, 12000, 0.035
+NUM_MOON_PHASES, MOON_SPEED, MOON_Y, STAR_SPEED = 7, 0.25, 30, 0.3
+SKY_WIDTH = 150  # moon and stars wrap at the canvas *height*: a slip in Chromium that we keep
+SCORE_PER_PIXEL, FLASH_EVERY, FLASH_MS, NUM_FLASHES = 0.025, 100, 250, 4
+
+
+class Status(enum.IntEnum):
+    """What the T-rex is seen doing, with Chromium's numbers."""
+
+    CRASHED = 0
+    DUCKING = 1
+    JUMPING = 2
+    RUNNING = 3
+
+
+MS_PER_FRAME = {Status.CRASHED: DT, Status.DUCKING: 1000 / 8, Status.JUMPING: DT, Status.RUNNING: 1000 / 12}
+NUM_FRAMES = {Status.CRASHED: 1, Status.DUCKING: 2, Status.JUMPING: 1, Status.RUNNING: 2}
+
+Box = tuple[int, int, int, int]  # x, y, width, height
+TREX_BOXES: tuple[Box, ...] = (
+    (22, 0, 17, 16), (1, 18, 30, 9), (10, 35, 14, 8), (1, 24, 29, 5), (5, 30, 21, 4), (9, 34, 15, 4),
+)  # fmt: skip
+TREX_DUCK_BOXES: tuple[Box, ...] = ((1, 18, 55, 25),)
+
+
+@dataclass(frozen=True)
+class ObstacleType:
+    """What all obstacles of a kind share."""
+
+    name: str
+    width: int
+    height: int
+    ys: tuple[int, ...]
+    multiple_speed: float  # groups of 2 and 3 from this speed on
+    min_gap: int
+    min_speed: float
+    boxes: tuple[Box, ...]
+    num_frames: int = 1
+    speed_offset: float = 0.0
+
+
+SMALL_CACTUS = ObstacleType(
+    "cactusSmall", 17, 35, (105,), 4, 120, 0, ((0, 7, 5, 27), (4, 0, 6, 34), (10, 4, 7, 14))
+)  # fmt: skip
+LARGE_CACTUS = ObstacleType(
+    "cactusLarge", 25, 50, (90,), 7, 120, 0, ((0, 12, 7, 38), (8, 0, 7, 49), (13, 10, 10, 38))
+)  # fmt: skip
+PTERODACTYL = ObstacleType(
+    "pterodactyl", 46, 40, (100, 75, 50), 999, 150, 8.5,
+    ((15, 15, 16, 5), (18, 21, 24, 6), (2, 14, 4, 3), (6, 10, 4, 7), (10, 8, 6, 9)), num_frames=2, speed_offset=0.8,
+)  # fmt: skip
+OBSTACLE_TYPES = (SMALL_CACTUS, LARGE_CACTUS, PTERODACTYL)
+WING_MS = 1000 / 6
+
+
+class Mulberry32:
+    """Draws the numbers that Math.random gives once the browser's generator is replaced by mulberry32(seed)."""
+
+    __slots__ = ("draws", "state")
+
+    def __init__(self, seed: int) -> None:
+        self.state = seed & 0xFFFFFFFF
+        self.draws = 0
+
+    def random(self) -> float:
+        """Return the next number in [0, 1)."""
+        self.draws += 1
+        self.state = a = (self.state + 0x6D2B79F5) & 0xFFFFFFFF
+        t = ((a ^ (a >> 15)) * (a | 1)) & 0xFFFFFFFF
+        t ^= (t + (t ^ (t >> 7)) * (t | 61)) & 0xFFFFFFFF
+        return (t ^ (t >> 14)) / 4294967296
+
+    def integer(self, low: int, high: int) -> int:
+        """Return an integer in [low, high]: Chromium's getRandomNum."""
+        return math.floor(self.random() * (high - low + 1)) + low
+
+    def skip(self, count: int) -> None:
+        """Leave out `count` draws; the state is a counter, so that costs nothing."""
+        self.draws += count
+        self.state = (self.state + count * 0x6D2B79F5) & 0xFFFFFFFF
+
+
+class Obstacle:
+    """A group of 1 to 3 cacti, or a pterodactyl."""
+
+    __slots__ = ("boxes", "followed", "frame", "gap", "kind", "size", "speed_offset", "timer", "width", "x", "y")
+
+    def __init__(self, kind: ObstacleType, speed: float, rng: Mulberry32) -> None:
+        size = rng.integer(1, 3)  # drawn even where it is then forced to 1
+        self.kind = kind
+        self.size = size = 1 if size > 1 and kind.multiple_speed > speed else size
+        self.x = WORLD_WIDTH + kind.width
+        self.width = width = kind.width * size
+        self.y = kind.ys[rng.integer(0, len(kind.ys) - 1)] if len(kind.ys) > 1 else kind.ys[0]
+        self.boxes = list(kind.boxes)
+        if size > 1:  # the middle box stretches over the group, the last one stays at its right end
+            first, middle, last = kind.boxes
+            self.boxes[1] = (middle[0], middle[1], width - first[2] - last[2], middle[3])
+            self.boxes[2] = (width - last[2], last[1], last[2], last[3])
+        self.speed_offset = 0.0
+        if kind.speed_offset:
+            self.speed_offset = kind.speed_offset if rng.random() > 0.5 else -kind.speed_offset
+        min_gap = _round(width * speed + kind.min_gap * 0.6)
+        self.gap = rng.integer(min_gap, _round(min_gap * 1.5))
+        self.followed = False
+        self.frame = 0
+        self.timer = 0.0
+
+    def update(self, speed: float) -> None:
+        """Move by one update of the world's speed, and flap."""
+        kind = self.kind
+        if kind.speed_offset:
+            speed += self.speed_offset
+        self.x -= math.floor((speed * 60 / 1000) * DT)
+        if kind.num_frames > 1:
+            self.timer += DT
+            if self.timer >= WING_MS:
+                self.frame = (self.frame + 1) % kind.num_frames
+                self.timer = 0.0
+
+
+class Game:
+    """One game, from the canonical start (a restart, before the first update) to the crash.
+
+    `hold` sets the held key, `update` advances 1/60 s. Attributes are the state; only this class changes them.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.reset(seed)
+
+    def reset(self, seed: int) -> None:
+        """Go back to the canonical start with the generator at mulberry32(seed)."""
+        self.rng = Mulberry32(seed)
+        self.speed, self.distance, self.running_time, self.crashed = START_SPEED, 0.0, 0.0, False
+        self.held = NONE
+        self.x, self.y, self.velocity = TREX_X, GROUND_Y, 0.0
+        self.jumping = self.ducking = self.speed_drop = self.reached_min_height = False
+        self.status, self.timer, self.next_frame, self.frame = Status.RUNNING, 0.0, 0, 0
+        self.obstacles: list[Obstacle] = []
+        self.history: list[ObstacleType] = []  # the last two kinds, newest first
+        self.clouds = [[WORLD_WIDTH, 71, 118]]  # [x, y, gap]
+        self.ground_x, self.ground_bumpy = [0, GROUND_WIDTH], [False, True]
+        self.night, self.night_timer, self.night_opacity = False, 0.0, 0.0
+        self.moon_x, self.moon_phase = 0.0, 0
+        self.stars = [[0.0, 0], [0.0, 0]]  # [x, y]; placed when the night begins
+        self._star_state = self.rng.state
+        self.digits: str = "00000"  # the score as displayed; it stands still while it flashes
+        self.digits_shown = True
+        self._flashing, self._flash_timer, self._num_flashes = False, 0.0, 0
+
+    @property
+    def score(self) -> int:
+        """The score: 40 pixels per point."""
+        return _round(math.ceil(self.distance) * SCORE_PER_PIXEL)
+
+    def hold(self, action: int) -> None:
+        """Hold the key of `action`: where it changes, the old key is released first, then the new one pressed."""
+        held = self.held
+        if action == held:
+            return
+        self.held = action
+        if held == JUMP:
+            self._end_jump()
+        elif held == DUCK:
+            self.speed_drop = False
+            self._set_duck(False)
+        if action == JUMP:
+            if not self.jumping and not self.ducking:
+                self._start_jump()
+        elif action == DUCK:
+            if self.jumping:
+                self.speed_drop, self.velocity = True, 1.0
+            elif not self.ducking:
+                self._set_duck(True)
+
+    def update(self) -> None:
+        """Advance 1/60 s; on the update of the crash `crashed` becomes True."""
+        assert not self.crashed, "update() after the crash"
+        if self.jumping:
+            self._update_jump()
+        self.running_time += DT
+        self._update_ground()
+        self._update_night_sky()
+        self._update_clouds()
+        if self.running_time > CLEAR_TIME:
+            self._update_obstacles()
+            self.crashed = bool(self.obstacles) and self.hits(self.obstacles[0])
+        if self.crashed:
+            self._flashing = False
+            self._animate(100, Status.CRASHED)
+        else:
+            self.distance += self.speed * DT / DT
+            if self.speed < MAX_SPEED:
+                self.speed += ACCELERATION
+        score = self.score
+        self._update_digits(score)
+        self._update_night(score)
+        if not self.crashed:
+            self._animate(DT)
+
+    def hits(self, obstacle: Obstacle) -> bool:
+        """Return whether the T-rex touches an obstacle: outer boxes first, then part by part."""
+        left, top = self.x + 1, self.y + 1
+        x, y = obstacle.x + 1, obstacle.y + 1
+        outer = (0, 0, TREX_WIDTH - 2, TREX_HEIGHT - 2)
+        if not _overlap(left, top, outer, x, y, (0, 0, obstacle.width - 2, obstacle.kind.height - 2)):
+            return False
+        parts = TREX_DUCK_BOXES if self.ducking else TREX_BOXES
+        return any(_overlap(left, top, part, x, y, box) for part in parts for box in obstacle.boxes)
+
+    # ---- the T-rex
+
+    def _start_jump(self) -> None:
+        self._animate(0, Status.JUMPING)
+        self.velocity = JUMP_VELOCITY - self.speed / 10
+        self.jumping = True
+        self.reached_min_height = self.speed_drop = False
+
+    def _end_jump(self) -> None:
+        if self.reached_min_height and self.velocity < DROP_VELOCITY:
+            self.velocity = DROP_VELOCITY
+
+    def _update_jump(self) -> None:
+        # 1 while JUMPING; less where a speed drop stops exactly on the ground line and goes on as a duck
+        elapsed = DT / MS_PER_FRAME[self.status]
+        if self.speed_drop:
+            self.y += _round(self.velocity * SPEED_DROP_FACTOR * elapsed)
+        else:
+            self.y += _round(self.velocity * elapsed)
+        self.velocity += GRAVITY * elapsed
+        if self.y < MIN_JUMP_Y or self.speed_drop:
+            self.reached_min_height = True
+        if self.y < MAX_JUMP_Y or self.speed_drop:
+            self._end_jump()
+        if self.y > GROUND_Y:
+            self.y, self.velocity = GROUND_Y, 0.0
+            self.jumping = self.ducking = False
+            self._animate(0, Status.RUNNING)
+            self.speed_drop = False
+
+    def _set_duck(self, ducking: bool) -> None:
+        if ducking and self.status != Status.DUCKING:
+            self._animate(0, Status.DUCKING)
+            self.ducking = True
+        elif self.status == Status.DUCKING:
+            self._animate(0, Status.RUNNING)
+            self.ducking = False
+
+    def _animate(self, elapsed: float, status: Status | None = None) -> None:
+        self.timer += elapsed  # not reset when the status changes: as in Chromium
+        if status is not None:
+            self.status, self.next_frame = status, 0
+        self.frame = self.next_frame  # this one is seen
+        if self.timer >= MS_PER_FRAME[self.status]:
+            self.next_frame = (self.next_frame + 1) % NUM_FRAMES[self.status]
+            self.timer = 0.0
+        if self.speed_drop and self.y == GROUND_Y:
+            self.speed_drop = False
+            self._set_duck(True)
+
+    # ---- the world
+
+    def _update_ground(self) -> None:
+        first = 0 if self.ground_x[0] <= 0 else 1
+        x = self.ground_x[first] - math.floor(self.speed * (60 / 1000) * DT)
+        self.ground_x[1 - first] = x + GROUND_WIDTH
+        if x <= -GROUND_WIDTH:
+            x += 2 * GROUND_WIDTH
+            self.ground_x[1 - first] = x - GROUND_WIDTH
+            self.ground_bumpy[first] = self.rng.random() > 0.5
+        self.ground_x[first] = x
+
+    def _update_night_sky(self) -> None:
+        if self.night and self.night_opacity == 0:
+            self.moon_phase = (self.moon_phase + 1) % NUM_MOON_PHASES
+            self._place_stars()
+        if self.night and self.night_opacity < 1:
+            self.night_opacity += NIGHT_FADE
+        elif self.night_opacity > 0:
+            self.night_opacity -= NIGHT_FADE
+        if self.night_opacity > 0:
+            self.moon_x = _drift(self.moon_x, MOON_SPEED)
+            for star in self.stars:
+                star[0] = _drift(star[0], STAR_SPEED)
+        else:  # Chromium places both stars anew at every update of the day; only the last places are ever seen
+            self.night_opacity = 0.0
+            self._star_state = self.rng.state
+            self.rng.skip(4)
+
+    def _place_stars(self) -> None:
+        rng = Mulberry32(self._star_state)
+        half = SKY_WIDTH // 2
+        self.stars = [[float(rng.integer(half * i, half * (i + 1))), rng.integer(0, 70)] for i in range(2)]
+
+    def _update_clouds(self) -> None:
+        clouds = self.clouds
+        if not clouds:
+            self._add_cloud()
+            return
+        for cloud in clouds:
+            cloud[0] -= math.ceil(0.2 / 1000 * DT * self.speed)
+        last = clouds[-1]
+        if len(clouds) < MAX_CLOUDS and WORLD_WIDTH - last[0] > last[2] and self.rng.random() < 0.5:
+            self._add_cloud()
+        if clouds[0][0] + CLOUD_WIDTH <= 0:
+            self.clouds = [cloud for cloud in clouds if cloud[0] + CLOUD_WIDTH > 0]
+
+    def _add_cloud(self) -> None:
+        gap = self.rng.integer(100, 400)
+        self.clouds.append([WORLD_WIDTH, self.rng.integer(30, 71), gap])
+
+    def _update_obstacles(self) -> None:
+        left = list(self.obstacles)
+        for obstacle in self.obstacles:
+            if obstacle.x + obstacle.width > 0:
+                obstacle.update(self.speed)
+            if obstacle.x + obstacle.width <= 0:
+                left.pop(0)
+        self.obstacles = left
+        if not left:
+            self._add_obstacle()
+            return
+        last = left[-1]
+        end = last.x + last.width
+        if not last.followed and end > 0 and end + last.gap < WORLD_WIDTH:
+            self._add_obstacle()
+            last.followed = True
+
+    def _add_obstacle(self) -> None:
+        while True:
+            kind = OBSTACLE_TYPES[self.rng.integer(0, 2)]
+            if self.history != [kind, kind] and self.speed >= kind.min_speed:
+                break
+        self.obstacles.append(Obstacle(kind, self.speed, self.rng))
+        self.history = [kind, *self.history[:1]]
+
+    # ---- score and night
+
+    def _update_digits(self, score: int) -> None:
+        self.digits_shown = True
+        if not self._flashing:
+            self.digits = f"{score:05d}"
+            if score > 0 and score % FLASH_EVERY == 0:
+                self._flashing, self._flash_timer = True, 0.0
+        elif self._num_flashes < NUM_FLASHES:
+            self._flash_timer += DT
+            if self._flash_timer < FLASH_MS:
+                self.digits_shown = False
+            elif self._flash_timer > 2 * FLASH_MS:
+                self._flash_timer = 0.0
+                self._num_flashes += 1
+        else:
+            self._flashing, self._num_flashes, self._flash_timer = False, 0, 0.0
+
+    def _update_night(self, score: int) -> None:
+        if self.night_timer > NIGHT_LENGTH:
+            self.night_timer, self.night = 0.0, False
+        elif self.night_timer:
+            self.night_timer += DT
+        elif score > 0 and score % NIGHT_SCORE == 0:
+            self.night_timer += DT
+            self.night = True
+
+
+def _round(value: float) -> int:
+    """Round as JavaScript does: halves go up (Python's go to the even number)."""
+    return math.floor(value + 0.5)
+
+
+def _drift(x: float, speed: float) -> float:
+    return float(SKY_WIDTH) if x < -20 else x - speed
+
+
+def _overlap(x1: int, y1: int, a: Box, x2: int, y2: int, b: Box) -> bool:
+    left, top, other_left, other_top = x1 + a[0], y1 + a[1], x2 + b[0], y2 + b[1]
+    return (
+        left < other_left + b[2]
+        and left + a[2] > other_left
+        and top < other_top + b[3]
+        and top + a[3] > other_top
+    )  # fmt: skip
