@@ -43,8 +43,11 @@ class AgentConfig:
     epsilon_final: float
     epsilon_decay: float  # per episode
     replay_capacity: int
+    learning_starts: int  # env steps
+    n_step: int
     target_update_steps: int
-    steps_per_update: int
+    steps_per_update: int  # env steps per update of the network
+    rollout_steps: int  # steps of each env between two rounds of updates
     num_runners: int
     num_envs_per_runner: int
     evaluation_episodes: int
@@ -53,16 +56,16 @@ class AgentConfig:
 
 @dataclass(frozen=True)
 class CollectConfig:
-    """How play is recorded; the first five settings also hold for the recording of an agent's training."""
+    """How play is recorded; all but the last three settings also hold for the recording of an agent's training."""
 
     codec: str
     chunk_frames: int
     shard_bytes: int
     split_val: float
     split_test: float
-    num_frames: int
     max_episode_frames: int
-    policies: dict[str, float]
+    num_frames: int
+    policies: dict[str, float]  # name -> share of the frames, see gamengen.collect.policies
     num_runners: int
 
 
@@ -140,14 +143,13 @@ class DenoiserStage(StageConfig):
 
     restart_joins: float
     event_fraction: float
-    gradient_accumulation: int
 
 
 @dataclass(frozen=True)
 class DistillStage(DenoiserStage):
     """Regression of one step onto the teacher's result from the same noise."""
 
-    start_timestep: int
+    max_noise_level: float
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ class TrainConfig:
     num_workers: int
     use_gpu: bool
     precision: Literal["auto", "fp32", "bf16"]
-    threads: int  # CPU threads per worker; 0 leaves torch's own choice
+    num_lanes: int  # parallel streams of examples; a multiple of num_workers, fixed for a run
     max_failures: int
     autoencoder: AutoencoderStage
     denoiser: DenoiserStage
@@ -190,15 +192,17 @@ class EvaluateConfig:
 
 @dataclass(frozen=True)
 class ServeConfig:
-    """The served game."""
+    """The served game; `max_players` and `max_batch` hold for each replica."""
 
     model: Literal["denoiser", "distilled"]
     host: str
     port: int
+    origins: tuple[str, ...]  # pages of other hosts that may connect, such as https://example.org
     max_players: int
     max_batch: int
     jpeg_quality: int
     num_replicas: int
+    threads: int  # CPU threads of a replica's engine; 0 takes every core of the machine
     use_gpu: bool
 
 

@@ -7,20 +7,86 @@ in memory at a time, decoded ahead by a thread.
 
 from __future__ import annotations
 
+import itertools
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from gamengen.data import shards as files
-from gamengen.data.shards import Episode
+from gamengen.data.chunk import from_row
+from gamengen.data.window import Window, WindowRules, draw_windows
+from gamengen.game import GameSpec
 
 T = TypeVar("T")
-Draw = Callable[[Sequence[Episode], np.random.Generator], Iterator[T]]
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Source(Protocol[T_co]):
+    """Turns a pool of shards into examples."""
+
+    def size(self, pool: Sequence[str]) -> int:
+        """Return how many examples `draw` yields, without decoding anything."""
+        ...
+
+    def draw(self, pool: Sequence[str], rng: np.random.Generator) -> Iterator[T_co]:
+        """Yield the examples of a pool in an order that depends on `rng` alone."""
+        ...
+
+
+@dataclass(frozen=True)
+class WindowSource:
+    """Windows of episodes, one for every frame that follows another; the pool's episodes are in memory together."""
+
+    rules: WindowRules
+    game: GameSpec
+    split: str = "train"
+
+    def size(self, pool: Sequence[str]) -> int:
+        total = 0
+        for shard in pool:
+            table = _of_split(files.read(shard, ["episode", "num_frames", "split"]), self.split)
+            lengths = table.group_by("episode").aggregate([("num_frames", "sum")])["num_frames_sum"]
+            total += sum(length - 1 for length in lengths.to_pylist())
+        return total
+
+    def draw(self, pool: Sequence[str], rng: np.random.Generator) -> Iterator[Window]:
+        episodes = [episode for episode in files.episodes(pool, self.split) if len(episode) > 1]
+        return draw_windows(episodes, self.rules, self.game, rng)
+
+
+@dataclass(frozen=True)
+class CropSource:
+    """Square crops of frames, uint8 [crop, crop, 3], a few from each chunk; one chunk is in memory at a time.
+
+    Attributes:
+        rows: first and last-but-one row of the frame that crops may show; all of them by default.
+    """
+
+    crop: int
+    crops_per_chunk: int = 16
+    rows: tuple[int, int] | None = None
+    split: str = "train"
+
+    def size(self, pool: Sequence[str]) -> int:
+        return self.crops_per_chunk * sum(len(_of_split(files.read(shard, ["split"]), self.split)) for shard in pool)
+
+    def draw(self, pool: Sequence[str], rng: np.random.Generator) -> Iterator[np.ndarray]:
+        for shard in pool:
+            table = _of_split(files.read(shard), self.split)
+            for row in rng.permutation(len(table)):
+                frames = from_row(table.slice(int(row), 1).to_pylist()[0]).frames
+                top, bottom = self.rows or (0, frames.shape[1])
+                for _ in range(self.crops_per_chunk):
+                    frame = frames[rng.integers(len(frames))]
+                    y = rng.integers(top, bottom - self.crop + 1)
+                    x = rng.integers(0, frame.shape[1] - self.crop + 1)
+                    yield frame[y : y + self.crop, x : x + self.crop]
 
 
 @dataclass(frozen=True)
@@ -31,38 +97,35 @@ class Lane(Generic[T]):
 
     Attributes:
         shards: all shards of the run, the same in every lane.
-        draw: yields the examples of a pool of episodes; as many as the pool has frames that follow another.
-        pool_shards: shards that are decoded and shuffled together.
+        pool_shards: shards that are drawn from together.
     """
 
     shards: Sequence[str]
-    draw: Draw[T]
+    source: Source[T]
     seed: int
     lane: int
     num_lanes: int
-    pool_shards: int = 8
-    split: str = "train"
+    pool_shards: int = 4
 
     def examples(self, skip: int = 0) -> Iterator[T]:
-        """Yield examples for ever, from position `skip` on; whole pools before it are not decoded."""
+        """Yield examples for ever, from position `skip` on; whole pools before it are not decoded.
+
+        Raises:
+            ValueError: there is nothing to draw.
+        """
         pools = self._pools()
-        sizes = [self._size(pool) for pool in pools]
+        sizes = [self.source.size(pool) for pool in pools]
         if not sum(sizes):
-            raise ValueError(f"no {self.split} episodes of two frames or more in {len(self.shards)} shards; record more.")
-        epoch = skip // sum(sizes)
-        skip -= epoch * sum(sizes)
+            raise ValueError(f"nothing to learn from in {len(self.shards)} shards: no training episodes; record more.")
+        epoch, skip = divmod(skip, sum(sizes))
         while True:
             for index in np.random.default_rng([self.seed, self.lane, epoch]).permutation(len(pools)):
                 if skip >= sizes[index]:
                     skip -= sizes[index]
                     continue
                 rng = np.random.default_rng([self.seed, self.lane, epoch, int(index)])
-                episodes = [e for e in files.episodes(pools[index], self.split) if len(e) > 1]
-                for example in self.draw(episodes, rng):
-                    if skip:
-                        skip -= 1
-                    else:
-                        yield example
+                yield from itertools.islice(self.source.draw(pools[index], rng), skip, None)
+                skip = 0
             epoch += 1
 
     def _pools(self) -> list[list[str]]:
@@ -71,14 +134,35 @@ class Lane(Generic[T]):
             mine = mine[self.lane :: self.num_lanes]
         return [mine[i : i + self.pool_shards] for i in range(0, len(mine), self.pool_shards)]
 
-    def _size(self, pool: Sequence[str]) -> int:
-        total = 0
-        for shard in pool:
-            table = files.read(shard, ["episode", "num_frames", "split"])
-            table = table.filter(pc.equal(table["split"], self.split))
-            lengths = table.group_by("episode").aggregate([("num_frames", "sum")])["num_frames_sum"]
-            total += sum(length - 1 for length in lengths.to_pylist())
-        return total
+
+@dataclass(frozen=True)
+class Stream(Generic[T]):
+    """All lanes; `batches` yields the part of each global batch that one of `world` workers handles."""
+
+    shards: Sequence[str]
+    source: Source[T]
+    seed: int
+    num_lanes: int
+    batch_size: int
+
+    def __post_init__(self) -> None:
+        if self.batch_size % self.num_lanes:
+            raise ValueError(f"batch_size {self.batch_size} must be a multiple of the {self.num_lanes} lanes.")
+
+    def batches(self, start: int, rank: int, world: int) -> Iterator[list[T]]:
+        """Yield lists of batch_size / world examples, from global batch number `start` on."""
+        if self.num_lanes % world:
+            raise ValueError(f"{world} workers cannot share {self.num_lanes} lanes evenly; expected a divisor.")
+        share = self.num_lanes // world
+        each = self.batch_size // self.num_lanes
+        lanes = [Lane(self.shards, self.source, self.seed, lane, self.num_lanes) for lane in range(self.num_lanes)]
+        mine = [lane.examples(start * each) for lane in lanes[rank * share : (rank + 1) * share]]
+        while True:
+            yield [next(lane) for lane in mine for _ in range(each)]
+
+
+def _of_split(table: pa.Table, split: str) -> pa.Table:
+    return table.filter(pc.equal(table["split"], split))
 
 
 def prefetched(iterator: Iterator[T], depth: int = 4) -> Iterator[T]:

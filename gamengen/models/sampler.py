@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,21 +42,23 @@ class Sampler:
     def __call__(self, denoiser: nn.Module, context: Tensor, actions: Tensor, noise: Tensor) -> Tensor:
         """Return latents [B, C, h, w] for contexts [B, L, C, h, w], actions [B, L] and noise [B, C, h, w]."""
         level = torch.full((len(noise),), self.noise_level, device=noise.device)
-        bucket = self.augmentation.bucket(level)
-        if self.noise_level > 0:  # the same noise at every position of time would not be noise: fold it from `noise`
-            extra = torch.randn(context.shape, generator=_generator(noise), dtype=context.dtype).to(context.device)
-            context = context + self.noise_level * extra
+        if self.noise_level > 0:
+            context = context + self.noise_level * _more_noise(noise, context.shape)
+        return self.solve(denoiser, context, actions, noise, self.augmentation.bucket(level))
+
+    @torch.no_grad()
+    def solve(self, denoiser: nn.Module, context: Tensor, actions: Tensor, noise: Tensor, bucket: Tensor) -> Tensor:
+        """As a call, for contexts that are already corrupted by the noise level of `bucket` [B]."""
         x = noise
         for step, timestep in enumerate(self.timesteps):
             t = torch.full((len(x),), timestep, device=x.device)
-            velocity = self._velocity(denoiser, x, t, context, actions, bucket)
+            velocity = self._velocity(denoiser, x, t, context, actions, bucket).float()
             clean = self.schedule.clean(x, velocity, t)
-            if step + 1 == len(self.timesteps):
-                return clean
-            signal, sigma = self.schedule.coefficients(t)
-            predicted_noise = signal * velocity + sigma * x
-            x = self.schedule.add_noise(clean, predicted_noise, torch.full_like(t, self.timesteps[step + 1]))
-        raise AssertionError("a sampler has at least one timestep")
+            if step + 1 < len(self.timesteps):
+                signal, sigma = self.schedule.coefficients(t)
+                predicted_noise = signal * velocity + sigma * x
+                x = self.schedule.add_noise(clean, predicted_noise, torch.full_like(t, self.timesteps[step + 1]))
+        return clean
 
     def _velocity(
         self, denoiser: nn.Module, x: Tensor, t: Tensor, context: Tensor, actions: Tensor, bucket: Tensor
@@ -75,10 +76,8 @@ class Sampler:
         return without + self.guidance_scale * (with_context - without)
 
 
-def _generator(noise: Tensor) -> torch.Generator:
-    return torch.Generator().manual_seed(int(noise.flatten()[0].double().abs() * 2**40))
-
-
-def evenly(num_inference_steps: int, start: int) -> Sequence[int]:
-    """Return timesteps start, start * (n-1)/n, ..., start / n: 4 steps from 800 are 800, 600, 400, 200."""
-    return tuple(round(start * (num_inference_steps - i) / num_inference_steps) for i in range(num_inference_steps))
+def _more_noise(noise: Tensor, shape: torch.Size) -> Tensor:
+    """Return further noise [B, L, C, h, w] that is a function of each player's own noise [B, C, h, w]."""
+    seeds = noise.flatten(1)[:, :2].double().abs().mul(2**30).sum(1).long().tolist()
+    parts = [torch.randn(shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    return torch.stack(parts).to(noise)

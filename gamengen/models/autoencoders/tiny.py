@@ -15,13 +15,18 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Config:
-    """`factor` pixels per latent along each side; `width` channels inside; blocks of two convolutions each."""
+    """`factor` pixels per latent along each side; `width` channels inside; blocks of two convolutions each.
+
+    `margins`: rows at the top and at the bottom that are not coded but repeat the nearest coded row, for a game whose
+    picture is letterboxed: what is blank need not be computed.
+    """
 
     latent_channels: int = 4
     factor: int = 4
     width: int = 64
     encoder_blocks: int = 2
     decoder_blocks: int = 2
+    margins: tuple[int, int] = (0, 0)
 
 
 class Block(nn.Module):
@@ -38,53 +43,85 @@ class Block(nn.Module):
 class Autoencoder(nn.Module):
     """Images [B, 3, H, W] in [-1, 1] <-> latents [B, C, H/factor, W/factor].
 
-    Raw latents are bounded by tanh, which keeps a rollout from running away; outside they are standardised per channel
-    with the statistics that `set_statistics` stores, so that the noise schedule fits them.
+    A linear code of each patch plus what the convolutions add to it. `initialise` sets the linear part to the principal
+    components of recorded patches and the convolutions begin at zero, so that training starts from the best linear code
+    instead of from noise: on a CPU that is the difference between a minute and ten.
     """
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        pixels = 3 * config.factor**2
+        pixels, width = 3 * config.factor**2, config.width
+        self.to_patches = nn.PixelUnshuffle(config.factor)
+        self.to_pixels = nn.PixelShuffle(config.factor)
+        self.linear_encoder = nn.Conv2d(pixels, config.latent_channels, 1)
+        self.linear_decoder = nn.Conv2d(config.latent_channels, pixels, 1)
         self.encoder = nn.Sequential(
-            nn.PixelUnshuffle(config.factor),
-            nn.Conv2d(pixels, config.width, 3, padding=1),
-            *(Block(config.width) for _ in range(config.encoder_blocks)),
+            nn.Conv2d(pixels, width, 3, padding=1),
+            *(Block(width) for _ in range(config.encoder_blocks)),
             nn.SiLU(),
-            nn.Conv2d(config.width, config.latent_channels, 3, padding=1),
+            nn.Conv2d(width, config.latent_channels, 3, padding=1),
         )
         self.decoder = nn.Sequential(
-            nn.Conv2d(config.latent_channels, config.width, 3, padding=1),
-            *(Block(config.width) for _ in range(config.decoder_blocks)),
+            nn.Conv2d(config.latent_channels, width, 3, padding=1),
+            *(Block(width) for _ in range(config.decoder_blocks)),
             nn.SiLU(),
-            nn.Conv2d(config.width, pixels, 3, padding=1),
-            nn.PixelShuffle(config.factor),
+            nn.Conv2d(width, pixels, 3, padding=1),
         )
+        for last in (self.encoder[-1], self.decoder[-1]):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
         self.register_buffer("latent_mean", torch.zeros(config.latent_channels, 1, 1))
-        self.register_buffer("latent_std", torch.ones(config.latent_channels, 1, 1))
+        self.register_buffer("latent_std", torch.ones(1))
+        self.register_buffer("latent_bound", torch.full((config.latent_channels, 1, 1), torch.inf))
         self.to(memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def initialise(self, images: Tensor) -> None:
+        """Set the linear code to the principal components of the patches of images [N, 3, H, W] (without margins)."""
+        patches = self.to_patches(images).movedim(1, -1).flatten(0, -2).double()  # [positions, pixels of a patch]
+        mean = patches.mean(0)
+        _, vectors = torch.linalg.eigh((patches - mean).T @ (patches - mean))
+        components = vectors.flip(1)[:, : self.config.latent_channels].float()  # [pixels, C], orthonormal
+        scale = ((patches - mean).float() @ components).std()
+        self.linear_encoder.weight.copy_((components.T / scale)[:, :, None, None])
+        self.linear_encoder.bias.copy_(-(components.T @ mean.float()) / scale)
+        self.linear_decoder.weight.copy_((components * scale)[:, :, None, None])
+        self.linear_decoder.bias.copy_(mean)
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """Return [C, rows, columns] for a frame size; raises ValueError if the size does not divide."""
-        if height % self.config.factor or width % self.config.factor:
-            raise ValueError(f"frames of {width}x{height} do not divide by the autoencoder's factor {self.config.factor}.")
-        return self.config.latent_channels, height // self.config.factor, width // self.config.factor
+        rows, factor = height - sum(self.config.margins), self.config.factor
+        if rows <= 0 or rows % factor or width % factor:
+            raise ValueError(
+                f"{rows} rows (without the margins) and {width} columns cannot be coded with factor {factor}; "
+                "both must divide by it."
+            )
+        return self.config.latent_channels, rows // factor, width // factor
 
     def encode_raw(self, images: Tensor) -> Tensor:
-        """Latents in (-1, 1), as the training of the autoencoder sees them."""
-        return torch.tanh(self.encoder(images))
+        """Latents as the training of the autoencoder sees them; images without margins."""
+        patches = self.to_patches(images)
+        return self.linear_encoder(patches) + self.encoder(patches)
 
     def decode_raw(self, latents: Tensor) -> Tensor:
-        return self.decoder(latents)
+        return self.to_pixels(self.linear_decoder(latents) + self.decoder(latents))
 
     def encode(self, images: Tensor) -> Tensor:
+        top, bottom = self.config.margins
+        images = images[:, :, top : images.shape[2] - bottom]
         return (self.encode_raw(images) - self.latent_mean) / self.latent_std
 
     def decode(self, latents: Tensor) -> Tensor:
-        return self.decode_raw((latents * self.latent_std + self.latent_mean).clamp(-1, 1))
+        raw = (latents * self.latent_std + self.latent_mean).clamp(-self.latent_bound, self.latent_bound)
+        return F.pad(self.decode_raw(raw), (0, 0, *self.config.margins), mode="replicate")
 
     @torch.no_grad()
     def set_statistics(self, raw_latents: Tensor) -> None:
-        """Store mean and deviation per channel of raw latents [N, C, h, w]."""
+        """Store the scale of raw latents [N, C, h, w]: the mean per channel, one deviation for all, and the bounds.
+
+        One deviation keeps the latents' geometry that of the pixels: an error costs what it costs in the picture.
+        """
         self.latent_mean.copy_(raw_latents.mean((0, 2, 3))[:, None, None])
-        self.latent_std.copy_(raw_latents.std((0, 2, 3)).clamp_min(1e-3)[:, None, None])
+        self.latent_std.copy_((raw_latents - self.latent_mean).square().mean().sqrt().clamp_min(1e-3))
+        self.latent_bound.copy_(raw_latents.abs().amax((0, 2, 3))[:, None, None] * 1.2)

@@ -1,0 +1,1 @@
+"""Trains the networks: plain torch loops, one file per stage, carried by Ray Train."""

@@ -1,0 +1,158 @@
+"""Stage `denoiser`: learns the next frame's latents from past ones and actions (GameNGen, section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gamengen.config import Config, DenoiserStage
+from gamengen.data.stream import Stream, WindowSource
+from gamengen.data.window import Window, WindowRules
+from gamengen.game import GameSpec
+from gamengen.models import denoisers, diffusion
+from gamengen.models.diffusion import Augmentation, Draws, Schedule
+from gamengen.models.sampler import Sampler
+from gamengen.train.loop import Objective
+
+
+class Batch(NamedTuple):
+    """Windows as tensors: context [B, L, C, h, w], actions [B, L], target [B, C, h, w]."""
+
+    context: Tensor
+    actions: Tensor
+    target: Tensor
+
+
+def scheduler_settings(config: Config, *, fast: bool = False) -> dict[str, Any]:
+    """Return what a model folder keeps of noise schedule, augmentation and sampler."""
+    noise = config.diffusion
+    sampler = config.fast_sampler if fast else config.sampler
+    return {
+        "schedule": {
+            "num_train_timesteps": noise.num_train_timesteps,
+            "beta_start": noise.beta_start,
+            "beta_end": noise.beta_end,
+            "beta_schedule": noise.beta_schedule,
+            "zero_terminal_snr": noise.zero_terminal_snr,
+        },
+        "augmentation": {
+            "max_level": noise.max_noise_level,
+            "num_buckets": noise.num_noise_buckets,
+            "clean_fraction": noise.clean_context_fraction,
+            "dropout": noise.context_dropout,
+        },
+        "sampler": {
+            "timesteps": list(sampler.timesteps),
+            "guidance_scale": sampler.guidance_scale,
+            "noise_level": sampler.noise_level,
+        },
+    }
+
+
+def build(config: Config, game: GameSpec, latent_shape: Sequence[int]) -> nn.Module:
+    """Build the run's untrained denoiser."""
+    return denoisers.build(
+        config.denoiser.name,
+        config.denoiser.options,
+        num_actions=game.num_actions,
+        latent_shape=latent_shape,
+        context_length=config.denoiser.context_length,
+    )
+
+
+def windows(config: Config, settings: DenoiserStage, game: GameSpec, shard_list: Sequence[str]) -> Stream[Window]:
+    """Return the stream of windows of latents."""
+    rules = WindowRules(config.denoiser.context_length, settings.restart_joins, settings.event_fraction)
+    source = WindowSource(rules, game)
+    return Stream(shard_list, source, config.seed, config.train.num_lanes, settings.batch_size)
+
+
+def batches(stream: Stream[Window], step: int, rank: int, world: int) -> Iterator[Batch]:
+    for examples in stream.batches(step, rank, world):
+        yield Batch(
+            torch.from_numpy(np.stack([window.context for window in examples])),
+            torch.from_numpy(np.stack([window.actions for window in examples])),
+            torch.from_numpy(np.stack([window.target for window in examples])),
+        )
+
+
+def to_device(batch: Batch, network: nn.Module) -> Batch:
+    """Bring a batch to a network's device, latents as float32."""
+    device = next(network.parameters()).device
+    return Batch(batch.context.to(device).float(), batch.actions.to(device), batch.target.to(device).float())
+
+
+def objective(config: Config, game: GameSpec, shard_list: Sequence[str], rank: int, world: int) -> Objective:
+    """Build the stage for one of `world` workers.
+
+    The random numbers of a step are drawn for the whole batch and each worker takes its part, so that the same steps
+    give the same losses with any number of workers.
+    """
+    settings, noise = config.train.denoiser, config.diffusion
+    latent_shape = _latent_shape(config, game)
+    schedule = Schedule.create(**scheduler_settings(config)["schedule"])
+    augmentation = Augmentation(**scheduler_settings(config)["augmentation"])
+    stream = windows(config, settings, game, shard_list)
+    shape = (settings.batch_size, config.denoiser.context_length, *latent_shape)
+    share = settings.batch_size // world
+
+    def loss(network: nn.Module, batch: Batch, step: int) -> Tensor:
+        batch = to_device(batch, network)
+        seed = config.seed * 1_000_003 + step
+        draws = Draws.sample(shape, noise.num_train_timesteps, config.sampler.timesteps, noise.start_fraction, seed)
+        part = draws.part(rank * share, (rank + 1) * share, batch.target.device)
+        return diffusion.loss(network, schedule, augmentation, *batch, part).mean()
+
+    return Objective(build(config, game, latent_shape), lambda step: batches(stream, step, rank, world), loss)
+
+
+def distillation(
+    config: Config, game: GameSpec, shard_list: Sequence[str], rank: int, world: int, teacher: nn.Module
+) -> Objective:
+    """Build stage `distill`: one step that lands where the teacher's several steps land from the same noise.
+
+    The student begins as the teacher. Because teacher and student see the same noise, the noise, not the mean of all
+    futures, decides what happens: rare things survive.
+    """
+    settings, noise = config.train.distill, config.diffusion
+    latent_shape = _latent_shape(config, game)
+    sampler = Sampler(
+        Schedule.create(**scheduler_settings(config)["schedule"]),
+        Augmentation(**scheduler_settings(config)["augmentation"]),
+        tuple(config.sampler.timesteps),
+        config.sampler.guidance_scale,
+    )
+    start = config.fast_sampler.timesteps[0]
+    stream = windows(config, settings, game, shard_list)
+    shape = (settings.batch_size, config.denoiser.context_length, *latent_shape)
+    share = settings.batch_size // world
+    student = build(config, game, latent_shape)
+    student.load_state_dict(teacher.state_dict())
+    teacher = teacher.eval().requires_grad_(False)
+
+    def loss(network: nn.Module, batch: Batch, step: int) -> Tensor:
+        batch = to_device(batch, network)
+        teacher.to(batch.target.device)
+        seed = config.seed * 1_000_003 + step + 1
+        draws = Draws.sample(shape, noise.num_train_timesteps, (start,), 1.0, seed)
+        draws = draws.part(rank * share, (rank + 1) * share, batch.target.device)
+        level = draws.level * settings.max_noise_level * (draws.clean >= noise.clean_context_fraction)
+        bucket = sampler.augmentation.bucket(level)
+        context = batch.context + level[:, None, None, None, None] * draws.context_noise
+        wanted = sampler.solve(teacher, context, batch.actions, draws.noise, bucket)
+        velocity = network(draws.noise, draws.timestep, context, batch.actions, bucket)
+        reached = sampler.schedule.clean(draws.noise, velocity.float(), draws.timestep)
+        return nn.functional.mse_loss(reached, wanted)
+
+    return Objective(student, lambda step: batches(stream, step, rank, world), loss)
+
+
+def _latent_shape(config: Config, game: GameSpec) -> tuple[int, ...]:
+    from gamengen.models import autoencoders
+
+    autoencoder = autoencoders.build(config.autoencoder.name, config.autoencoder.options)
+    return autoencoder.latent_shape(game.height, game.width)
