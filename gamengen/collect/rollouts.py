@@ -1,0 +1,275 @@
+"""Collects play without learning: work items go through a pool of players into shards, each exactly once.
+
+An item is a number: a budget of `collect.max_episode_frames` frames, its seed and its policy follow from it. Ray Data
+plays the items and writes their rows; its checkpoint, kept in `collect-progress/`, records an item with two phases
+around the shard that holds it. So a killed player, driver or machine costs the items in play and nothing else, and a
+run that is started again, or with more `collect.num_frames`, plays the items that are missing.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+import ray.data
+from ray.data.block import BlockMetadata
+from ray.data.checkpoint import CheckpointConfig
+from ray.data.datasource import Datasource, FilenameProvider, ReadTask
+
+from gamengen import config as configs
+from gamengen import ray_cluster
+from gamengen.collect import policies
+from gamengen.collect.recording import EpisodeRecorder, Origin
+from gamengen.collect.writer import PARQUET, own_shards
+from gamengen.config import CollectConfig, Config
+from gamengen.data import chunk as chunks
+from gamengen.data import shards
+
+logger = logging.getLogger(__name__)
+
+PREFIX = "collect"
+_MAX_ITEMS = 1_000_000  # seeds of one config.seed
+_LARGEST_ITEM = 2**31  # bytes: Ray Data must not cut an item in two, it would count as done with its first part
+
+
+def collect(config: Config) -> dict[str, Any]:
+    """Play and record `collect.num_frames` frames with the policies of `collect.policies`."""
+    started = time.monotonic()
+    settings = config.collect
+    missing = check(config)
+    before = _count(config)
+    if missing:
+        ray_cluster.connect()
+        logger.info("collecting %d items of %d frames", len(missing), settings.max_episode_frames)
+        play(config, missing)
+    after = _count(config)
+    seconds = time.monotonic() - started
+    if not missing:
+        logger.info("nothing left to do: %d frames are in %s/gameplay", after["frames"], config.folder)
+    return {
+        "phase": "collect",
+        "run": config.run,
+        **after,
+        "new_frames": after["frames"] - before["frames"],
+        "frames_per_second": round((after["frames"] - before["frames"]) / seconds, 1),
+        "seconds": round(seconds, 1),
+        "resumed": bool(before["frames"]),
+        "nothing_left": not missing,
+        "where": f"{config.folder}/gameplay",
+    }
+
+
+def check(config: Config) -> list[int]:
+    """Return the seeds of the items that are still to be played.
+
+    Raises:
+        ValueError: policies that cannot play here, or settings other than those that the run was begun with.
+    """
+    settings = config.collect
+    shares = settings.policies.values()
+    if min(shares, default=-1) < 0 or sum(shares) <= 0:
+        raise ValueError(f"collect.policies, got {settings.policies}; expected shares such as {{scripted: 1.0}}.")
+    game = config.game_spec()
+    for name in settings.policies:
+        policies.make(name, config, game)
+    progress = f"{config.folder}/collect-progress"
+    now = {"seed": config.seed, "max_episode_frames": settings.max_episode_frames, "game": game.to_json()}
+    if shards.exists(f"{progress}/items.json"):
+        begun = shards.read_json(f"{progress}/items.json")
+        changed = [key for key in now if now[key] != begun[key]]
+        if changed:
+            raise ValueError(
+                f"run {config.run!r} was begun with another {changed[0]}, {begun[changed[0]]}, got {now[changed[0]]}; "
+                "expected the same, since the items of both would mix. Give this run another name."
+            )
+    shards.write_json(f"{progress}/items.json", now)
+    num_items = -(-settings.num_frames // settings.max_episode_frames)
+    if num_items > _MAX_ITEMS:
+        raise ValueError(f"collect.num_frames, got {num_items} items; expected at most {_MAX_ITEMS}. Use several runs.")
+    committed: set[int] = set()
+    for part in shards.list_files(f"{progress}/done", ".parquet"):
+        if not part.endswith(".pending.parquet"):
+            committed.update(shards.read(part, ["seed"])["seed"].to_pylist())
+    return [seed for seed in (config.seed * _MAX_ITEMS + item for item in range(num_items)) if seed not in committed]
+
+
+def play(config: Config, seeds: list[int]) -> None:
+    """Play items into shards; returns when all are safe."""
+    settings = config.collect
+    schema = chunks.schema(config.game_spec())
+    gameplay = f"{config.folder}/gameplay"
+    files, path = shards.filesystem(gameplay)
+    progress = Progress.options(num_cpus=0).remote()  # type: ignore[attr-defined]
+    dataset = ray.data.read_datasource(_Items(seeds), override_num_blocks=len(seeds)).map_batches(
+        Player,
+        fn_constructor_args=(configs.to_dict(config), progress),
+        batch_size=1,
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(size=min(settings.num_runners, len(seeds)), max_tasks_in_flight_per_actor=2),
+        num_cpus=0.5,
+    )
+    done, done_path = shards.filesystem(f"{config.folder}/collect-progress/done")
+    dataset.context.checkpoint_config = CheckpointConfig(
+        id_column="seed", checkpoint_path=done_path, override_filesystem=done, delete_checkpoint_on_success=False
+    )
+    dataset.context.target_max_block_size = _LARGEST_ITEM
+    dataset.context.enable_progress_bars = False
+    reporter = _Reporter(progress, len(seeds) * settings.max_episode_frames)
+    try:
+        dataset.write_parquet(
+            path,
+            filesystem=files,
+            filename_provider=_ShardNames(file_format="parquet"),
+            min_bytes_per_file=settings.shard_bytes,
+            schema=schema,
+            **PARQUET,
+        )
+    finally:
+        reporter.stop()
+
+
+class Player:
+    """Plays items; an actor of the pool."""
+
+    def __init__(self, config: dict[str, Any], progress: Any) -> None:
+        self._config = configs.from_dict(config)
+        self._node = ray.util.get_node_ip_address()
+        self._progress = progress
+        self._env = policies.make_env(self._config)
+        self._game = self._env.unwrapped.game_spec  # type: ignore[attr-defined]
+        self._policies: dict[str, policies.Policy] = {}
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        (seed,) = batch["seed"].to_pylist()
+        name = policy_of(seed % _MAX_ITEMS, self._config.collect.policies)
+        if name not in self._policies:
+            self._policies[name] = policies.make(name, self._config, self._game)
+        origin = Origin(self._config.run, self._node, self._policies[name].version)
+        rows = play_item(self._env, self._policies[name], self._config.collect, origin, seed)
+        self._progress.add.remote(pc.sum(rows["num_frames"]).as_py())
+        return rows
+
+
+def policy_of(item: int, shares: dict[str, float]) -> str:
+    """Return who plays an item; over many items, and over the first few, everyone has their share."""
+    position = (item + 0.5) * 0.6180339887498949 % 1 * sum(shares.values())  # the golden ratio spreads evenly
+    for name, share in shares.items():
+        position -= share
+        if position < 0:
+            return name
+    return next(iter(shares))
+
+
+def play_item(
+    env: gymnasium.Env, policy: policies.Policy, settings: CollectConfig, origin: Origin, seed: int
+) -> pa.Table:
+    """Play whole episodes, the last one cut, until an item's frames are full; the same seed gives the same play.
+
+    An item has `max_episode_frames` frames, and at most a chunk more, so that no episode is cut shorter than a chunk.
+    """
+    episodes: list[pa.Table] = []
+    left = settings.max_episode_frames
+    while left > 0:
+        rng = np.random.default_rng([seed, len(episodes)])
+        episode = f"{origin.run}-{PREFIX}-{seed:09d}-{len(episodes):04d}"
+        recorder = EpisodeRecorder(env.unwrapped.game_spec, settings, origin, episode, seed)  # type: ignore[attr-defined]
+        observation, info = env.reset(seed=int(rng.integers(2**31)))
+        policy.reset(rng)
+        recorder.frame(env.render())
+        limit = max(left, settings.chunk_frames)
+        terminated = truncated = False
+        while not (terminated or truncated):
+            action = policy.action(observation, info)
+            observation, reward, terminated, truncated, info = env.step(action)
+            recorder.step(action, float(reward))
+            recorder.frame(env.render())
+            truncated = not terminated and (truncated or recorder.num_frames >= limit)
+        episodes.append(recorder.finish(terminated, truncated))
+        left -= recorder.num_frames
+    return pa.concat_tables(episodes)
+
+
+class _Items(Datasource):
+    """The items as a table of one column, one block each."""
+
+    def __init__(self, seeds: list[int]) -> None:
+        super().__init__()
+        self._seeds = seeds
+
+    def estimate_inmemory_data_size(self) -> int:
+        return 8 * len(self._seeds)
+
+    def get_read_tasks(self, parallelism: int, per_task_row_limit: int | None = None, **_: Any) -> list[ReadTask]:
+        metadata = BlockMetadata(num_rows=1, size_bytes=8, input_files=None, exec_stats=None)
+        return [ReadTask(lambda seed=seed: [pa.table({"seed": [seed]})], metadata) for seed in self._seeds]
+
+
+class _ShardNames(FilenameProvider):
+    """Names a shard after its write and task, so that a task that is done again writes the same file."""
+
+    def get_filename_for_task(self, write_uuid: str, task_index: int) -> str:
+        return f"{PREFIX}-{write_uuid}-{task_index:06d}"
+
+
+@ray.remote
+class Progress:
+    """Counts the frames that the players have played."""
+
+    def __init__(self) -> None:
+        self._frames = 0
+
+    def add(self, frames: int) -> None:
+        self._frames += frames
+
+    def frames(self) -> int:
+        return self._frames
+
+
+class _Reporter:
+    """Logs the progress every ten seconds from a thread, while the main one waits for Ray Data."""
+
+    def __init__(self, progress: Any, total: int) -> None:
+        self._progress, self._total = progress, total
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        started = time.monotonic()
+        while not self._stop.wait(10):
+            frames = ray.get(self._progress.frames.remote())
+            rate = frames / (time.monotonic() - started)
+            left = f"{max(self._total - frames, 0) / rate:.0f} s left" if frames else "starting"
+            logger.info("%d of %d frames, %.0f frames/s, %s", frames, self._total, rate, left)
+
+
+def _count(config: Config) -> dict[str, Any]:
+    """Count what is in the shards that are complete."""
+    done = shards.list_files(f"{config.folder}/collect-progress/done", ".pending.parquet")
+    pending = tuple(name.rpartition("/")[2].removesuffix(".pending.parquet") for name in done)
+    frames: Counter[str] = Counter()
+    episodes = size = 0
+    for shard in own_shards(f"{config.folder}/gameplay", PREFIX):
+        if pending and shard.rpartition("/")[2].startswith(pending):
+            continue  # half-written when a run before was killed; Ray Data deletes it
+        table = shards.read(shard, ["chunk", "num_frames", "agent_version"])
+        for version, count in zip(table["agent_version"].to_pylist(), table["num_frames"].to_pylist(), strict=True):
+            frames[version] += count
+        episodes += pc.sum(pc.equal(table["chunk"], 0)).as_py()
+        files, path = shards.filesystem(shard)
+        size += files.get_file_info(path).size
+    total = sum(frames.values())
+    shares = {version: round(count / total, 3) for version, count in sorted(frames.items())}
+    return {"frames": total, "episodes": episodes, "bytes": size, "policies": shares}
