@@ -11,6 +11,8 @@ import numpy as np
 from gamengen.envs.chrome_dino import physics, render
 from gamengen.game import GameSpec
 
+# Chromium's game-over screen ignores the jump key for 1.2 s (24 frames). A model can wait only as long as its context
+# reaches back, so we keep just what stops a key that was held at the crash from restarting at once.
 SPEC = GameSpec(
     name="chrome_dino",
     height=render.HEIGHT,
@@ -20,6 +22,7 @@ SPEC = GameSpec(
     actions=("none", "jump", "duck"),
     keyboard={"Space": "jump", "ArrowUp": "jump", "ArrowDown": "duck"},
     restart_action="jump",
+    restart_delay=4,
 )
 OBSERVATIONS = ("pixels", "state")
 PIXELS_SHAPE = (40, 128, 2)
@@ -86,6 +89,7 @@ class ChromeDinoEnv(gymnasium.Env[np.ndarray, np.int64]):
         self._game = physics.Game()
         self._painter = render.FramePainter(downscale)
         self._eye = render.Renderer(channels=1) if observation == "pixels" else None
+        self._canvas: np.ndarray | None = None  # what the eye sees
         self._pixels = np.zeros(PIXELS_SHAPE, np.uint8)
         self._num_frames = 0
         self._running = False
@@ -103,9 +107,7 @@ class ChromeDinoEnv(gymnasium.Env[np.ndarray, np.int64]):
         self._game.reset(int((options or {}).get("mulberry32", drawn)))
         self._num_frames = 0
         self._running = True
-        if self._eye is not None:
-            self._pixels[:] = self._look()[:, :, None]
-        return self._observe(), self._info()
+        return self._observe(is_first=True), self._info()
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Hold the action's key for one frame; a crash ends the frame early."""
@@ -124,22 +126,22 @@ class ChromeDinoEnv(gymnasium.Env[np.ndarray, np.int64]):
         reward = (game.distance - before) * physics.SCORE_PER_PIXEL + game.crashed * self._crash_reward
         truncated = not game.crashed and self._num_frames == self._max_frames
         self._running = not (game.crashed or truncated)
-        if self._eye is not None:
-            self._pixels = np.stack((self._pixels[:, :, 1], self._look()), axis=2)
         return self._observe(), reward, game.crashed, truncated, self._info()
 
     def render(self) -> np.ndarray:
         """Return the recorded frame, uint8 [256 / downscale, 512 / downscale, 3]; the caller owns it."""
-        return self._painter.paint(self._game, self._high_score)
+        return self._painter.paint(self._game, self._high_score, self._canvas)
 
-    def _look(self) -> np.ndarray:
-        """Return the strip as the agent sees it, uint8 [40, 128]."""
-        assert self._eye is not None
-        small = render.area_mean(self._eye.draw(self._game, self._high_score)[_PIXEL_ROWS], 4)
-        return np.invert(small) if self._game.night else small
-
-    def _observe(self) -> np.ndarray:
-        return observe_state(self._game) if self._eye is None else self._pixels.copy()
+    def _observe(self, is_first: bool = False) -> np.ndarray:
+        if self._eye is None:
+            return observe_state(self._game)
+        self._canvas = self._eye.draw(self._game, self._high_score)
+        seen = render.area_mean(self._canvas[_PIXEL_ROWS], 4)
+        pixels = np.empty(PIXELS_SHAPE, np.uint8)
+        pixels[:, :, 1] = np.invert(seen) if self._game.night else seen
+        pixels[:, :, 0] = pixels[:, :, 1] if is_first else self._pixels[:, :, 1]
+        self._pixels = pixels.copy()  # the caller owns what it gets
+        return pixels
 
     def _info(self) -> dict[str, Any]:
         game = self._game
