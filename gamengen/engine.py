@@ -135,7 +135,9 @@ class GameEngine:
     def step_latents(self, state: EngineState, actions: Sequence[int]) -> tuple[Tensor, EngineState]:
         """As `step`, returning latents [B, C, h, w]."""
         if len(actions) != len(state) or not all(0 <= action < self.game.num_actions for action in actions):
-            raise ValueError(f"{len(state)} actions of 0 ... {self.game.num_actions - 1} are needed, got {list(actions)}.")
+            raise ValueError(
+                f"{len(state)} actions of 0 ... {self.game.num_actions - 1} are needed, got {list(actions)}."
+            )
         played = state.actions.clone()
         played[:, -1] = torch.as_tensor(list(actions), device=self.device)
         latents = self.sampler(self.denoiser, state.context, played, self._noise(state))

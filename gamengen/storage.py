@@ -16,7 +16,9 @@ def filesystem(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
         return pyarrow.fs.FileSystem.from_uri(uri)
     except (pa.ArrowInvalid, ValueError) as error:
         if "://" in uri:
-            raise ValueError(f"cannot open {uri}: {error}. Expected a path or a URI such as s3://bucket/prefix.") from None
+            raise ValueError(
+                f"cannot open {uri}: {error}. Expected a path or a URI such as s3://bucket/prefix."
+            ) from None
         return pyarrow.fs.LocalFileSystem(), uri
 
 

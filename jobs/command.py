@@ -14,12 +14,14 @@ from gamengen.data import shards
 def run(phase: str, work: Callable[..., dict[str, Any]], **arguments: Any) -> None:
     """Run `work(config, **arguments)` for the config on the command line.
 
-    Prints the summary as the last line of the output and writes it to `<run>/summary-<phase>.json`. Exits with 2 and one
-    line for a user's mistake (ValueError).
+    Prints the summary as the last line of the output and writes it to `<run>/summary-<phase>.json`. Exits with 2 and
+    one line for a user's mistake (ValueError).
     """
     parser = argparse.ArgumentParser(prog=f"python -m jobs.{phase}", description=work.__doc__)
     parser.add_argument("--config", required=True, help="a YAML of configs/")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a setting, such as train.num_workers=2")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="override a setting, such as train.num_workers=2"
+    )
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S")
     try:

@@ -107,7 +107,9 @@ def draw_windows(
     places = np.concatenate(
         [np.stack([np.full(len(e) - 1, i), np.arange(1, len(e))], axis=1) for i, e in enumerate(episodes)]
     )
-    special = np.concatenate([np.stack([np.full(len(v), i), v], axis=1) for i, e in enumerate(episodes) for v in [events(e)]])
+    special = np.concatenate(
+        [np.stack([np.full(len(v), i), v], axis=1) for i, e in enumerate(episodes) for v in [events(e)]]
+    )
     ended = [e for e in episodes if e.terminated]
     for index in rng.permutation(len(places)):
         kind = rng.random()

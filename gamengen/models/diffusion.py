@@ -1,4 +1,4 @@
-"""The noise schedule, the velocity loss and the noise augmentation of the context (GameNGen, sections 3.2 and 3.2.1)."""
+"""The noise schedule, the velocity loss and the noise augmentation of the context (GameNGen, section 3.2)."""
 
 from __future__ import annotations
 
@@ -66,7 +66,9 @@ class Augmentation:
 
     def bucket(self, level: Tensor) -> Tensor:
         """Return the bucket of a noise level: 0 for none, else 1 ... num_buckets."""
-        return torch.where(level > 0, (level / self.max_level * self.num_buckets).long().clamp(0, self.num_buckets - 1) + 1, 0)
+        return torch.where(
+            level > 0, (level / self.max_level * self.num_buckets).long().clamp(0, self.num_buckets - 1) + 1, 0
+        )
 
     def __call__(self, context: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
         """Corrupt contexts [B, L, C, h, w]; returns them and their buckets [B]."""

@@ -15,7 +15,9 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Config:
-    """`factor` pixels per latent along each side; `width` channels inside; blocks of two convolutions each.
+    """`factor` pixels per latent along each side; `widths`: channels inside the encoder and the decoder; blocks of two
+    convolutions each. The encoder reads every recorded frame once, the decoder writes every played one: the encoder may
+    be the lighter.
 
     `margins`: rows at the top and at the bottom that are not coded but repeat the nearest coded row, for a game whose
     picture is letterboxed: what is blank need not be computed.
@@ -23,9 +25,8 @@ class Config:
 
     latent_channels: int = 4
     factor: int = 4
-    width: int = 64
-    encoder_blocks: int = 2
-    decoder_blocks: int = 2
+    widths: tuple[int, int] = (32, 64)
+    blocks: tuple[int, int] = (1, 2)
     margins: tuple[int, int] = (0, 0)
 
 
@@ -51,20 +52,20 @@ class Autoencoder(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        pixels, width = 3 * config.factor**2, config.width
+        pixels, (thin, width) = 3 * config.factor**2, config.widths
         self.to_patches = nn.PixelUnshuffle(config.factor)
         self.to_pixels = nn.PixelShuffle(config.factor)
         self.linear_encoder = nn.Conv2d(pixels, config.latent_channels, 1)
         self.linear_decoder = nn.Conv2d(config.latent_channels, pixels, 1)
         self.encoder = nn.Sequential(
-            nn.Conv2d(pixels, width, 3, padding=1),
-            *(Block(width) for _ in range(config.encoder_blocks)),
+            nn.Conv2d(pixels, thin, 3, padding=1),
+            *(Block(thin) for _ in range(config.blocks[0])),
             nn.SiLU(),
-            nn.Conv2d(width, config.latent_channels, 3, padding=1),
+            nn.Conv2d(thin, config.latent_channels, 3, padding=1),
         )
         self.decoder = nn.Sequential(
             nn.Conv2d(config.latent_channels, width, 3, padding=1),
-            *(Block(width) for _ in range(config.decoder_blocks)),
+            *(Block(width) for _ in range(config.blocks[1])),
             nn.SiLU(),
             nn.Conv2d(width, pixels, 3, padding=1),
         )
@@ -73,7 +74,7 @@ class Autoencoder(nn.Module):
             nn.init.zeros_(last.bias)
         self.register_buffer("latent_mean", torch.zeros(config.latent_channels, 1, 1))
         self.register_buffer("latent_std", torch.ones(1))
-        self.register_buffer("latent_bound", torch.full((config.latent_channels, 1, 1), torch.inf))
+        self.register_buffer("latent_bound", torch.full((config.latent_channels, 1, 1), 1e6))
         self.to(memory_format=torch.channels_last)
 
     @torch.no_grad()

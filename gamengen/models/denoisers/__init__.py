@@ -1,4 +1,4 @@
-"""Denoisers: one file is one architecture, with `Config` and `Denoiser(config, num_actions, latent_shape, context_length)`.
+"""Denoisers: one file is one architecture: `Config` and `Denoiser(config, num_actions, latent_shape, context_length)`.
 
 `forward(noisy, timestep, context, actions, noise_level)` returns the velocity v of the shape of `noisy`:
 

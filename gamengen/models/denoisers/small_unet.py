@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Config:
-    """`patch`: latents per position along each side; `channels` and `blocks`: one entry per resolution, finest first."""
+    """`patch`: latents per position and side; `channels` and `blocks`: one entry per resolution, finest first."""
 
     patch: int = 2
     channels: tuple[int, ...] = (64, 128, 192)
@@ -78,7 +78,9 @@ class Denoiser(nn.Module):
         if latent_shape[1] % stride or latent_shape[2] % stride:
             raise ValueError(f"latents of {latent_shape[1:]} do not divide by {stride} (patch * 2 ** (levels - 1)).")
         if len(config.blocks) != len(config.channels):
-            raise ValueError(f"blocks has {len(config.blocks)} entries; expected one per level, {len(config.channels)}.")
+            raise ValueError(
+                f"blocks has {len(config.blocks)} entries; expected one per level, {len(config.channels)}."
+            )
         inputs = latent_shape[0] * config.patch**2
         wide = config.embedding
         self.time = nn.Sequential(nn.Linear(128, wide), nn.SiLU(), nn.Linear(wide, wide))
@@ -107,9 +109,7 @@ class Denoiser(nn.Module):
         self.middle = Attention(channels[-1], config.heads)
         self.last = Block(channels[-1], channels[-1], wide)
 
-    def forward(
-        self, noisy: Tensor, timestep: Tensor, context: Tensor, actions: Tensor, noise_level: Tensor
-    ) -> Tensor:
+    def forward(self, noisy: Tensor, timestep: Tensor, context: Tensor, actions: Tensor, noise_level: Tensor) -> Tensor:
         embedding = self._embedding(timestep, actions, noise_level)
         x = torch.cat([noisy, context.flatten(1, 2)], dim=1)
         x = F.pixel_unshuffle(x, self.config.patch).contiguous(memory_format=torch.channels_last)

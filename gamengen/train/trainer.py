@@ -1,0 +1,234 @@
+"""Carries a stage on Ray Train: workers, checkpoints that survive them, the log, and the model folder at the end."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import ray.train
+import ray.train.torch
+import torch
+from ray.train.torch import TorchTrainer
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from gamengen import config as configs
+from gamengen import ray_cluster, storage
+from gamengen.checkpoint import Architecture, Model
+from gamengen.config import Config, StageConfig
+from gamengen.data import shards
+from gamengen.game import GameSpec
+from gamengen.train import autoencoder, denoiser
+from gamengen.train.loop import Objective, Progress, fit
+
+logger = logging.getLogger(__name__)
+Stage = Literal["autoencoder", "denoiser", "distill"]
+FOLDERS = {"autoencoder": "autoencoder", "denoiser": "denoiser", "distill": "distilled"}
+NUM_STARTS = 16
+
+
+def train(config: Config, stage: Stage) -> dict[str, Any]:
+    """Train one stage to its number of steps and write its model folder; goes on from the last checkpoint.
+
+    Raises:
+        ValueError: missing or damaged data, a missing teacher, settings that do not fit together.
+        RuntimeError: training failed more often than `train.max_failures`.
+    """
+    if stage not in FOLDERS:
+        raise ValueError(f"unknown stage {stage!r}; expected one of {', '.join(FOLDERS)}.")
+    begun = time.perf_counter()
+    folder = f"{config.folder}/{FOLDERS[stage]}"
+    game = config.game_spec()
+    shard_list = shards.find(f"{config.folder}/{'gameplay' if stage == 'autoencoder' else 'latents'}", game)
+    signature = _signature(config, stage, shard_list)
+    finished = _finished(folder, signature)
+    if finished is not None:
+        logger.info("%s is trained already: nothing left to do.", stage)
+        return {**finished, "resumed": True, "seconds": round(time.perf_counter() - begun, 1)}
+    ray_cluster.connect()
+    _objective(config, stage, game, shard_list, 0, config.train.num_workers)  # a user's mistake shows here, in one line
+    settings: StageConfig = getattr(config.train, stage)
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config={
+            "config": configs.to_dict(config),
+            "stage": stage,
+            "shards": shard_list,
+            "signature": signature,
+        },
+        scaling_config=ray.train.ScalingConfig(num_workers=config.train.num_workers, use_gpu=config.train.use_gpu),
+        run_config=ray.train.RunConfig(
+            name=stage,
+            storage_path=f"{config.folder}/training",
+            failure_config=ray.train.FailureConfig(max_failures=config.train.max_failures),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+        ),
+    )
+    result = trainer.fit()
+    if result.error is not None:
+        raise RuntimeError(f"stage {stage} failed: {result.error}")
+    elapsed = time.perf_counter() - begun
+    figures = storage.read_json(f"{folder}/provenance.json")["figures"]
+    return {**figures, "steps": settings.steps, "resumed": False, "seconds": round(elapsed, 1)}
+
+
+def _finished(folder: str, signature: dict[str, Any]) -> dict[str, Any] | None:
+    if not storage.exists(f"{folder}/game.json"):
+        return None
+    provenance = storage.read_json(f"{folder}/provenance.json")
+    return provenance["figures"] if provenance.get("signature") == signature else None
+
+
+def _signature(config: Config, stage: Stage, shard_list: Sequence[str]) -> dict[str, Any]:
+    """What a finished stage depends on; where it differs, the stage is trained on."""
+    tree = configs.to_dict(config)
+    keys = ["game", "autoencoder"] + (["denoiser", "diffusion", "sampler"] if stage != "autoencoder" else [])
+    signature = {key: tree[key] for key in keys} | {"stage": tree["train"][stage], "shards": len(shard_list)}
+    return signature | ({"fast_sampler": tree["fast_sampler"]} if stage == "distill" else {})
+
+
+def _objective(
+    config: Config, stage: Stage, game: GameSpec, shard_list: Sequence[str], rank: int, world: int
+) -> Objective:
+    if stage == "autoencoder":
+        return autoencoder.objective(config, game, shard_list, rank, world)
+    if stage == "denoiser":
+        return denoiser.objective(config, game, shard_list, rank, world)
+    teacher = Model.from_pretrained(f"{config.folder}/denoiser").denoiser
+    return denoiser.distillation(config, game, shard_list, rank, world, teacher)
+
+
+def _worker(job: dict[str, Any]) -> None:
+    """One worker of the data-parallel training; rank 0 logs, reports checkpoints and writes the model folder."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S", force=True)
+    config, stage = configs.from_dict(job["config"]), job["stage"]
+    context = ray.train.get_context()
+    rank, world = context.get_world_rank(), context.get_world_size()
+    device = ray.train.torch.get_device()
+    if device.type == "cpu":  # Ray allows a worker one thread by default; the cores of this node are ours to share
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // context.get_local_world_size()))
+    settings: StageConfig = getattr(config.train, stage)
+    objective = _objective(config, stage, config.game_spec(), job["shards"], rank, world)
+    log = _Log(config, stage) if rank == 0 else None
+    weights = fit(
+        objective,
+        settings,
+        device=device,
+        precision=precision(config.train.precision, device),
+        wrap=ray.train.torch.prepare_model if world > 1 else lambda network: network,
+        state=_last_state(),
+        report=log.report if log else lambda progress: None,
+        save=lambda step, get_state: _checkpoint(step, get_state() if rank == 0 else None),
+    )
+    if rank == 0:
+        figures = {"phase": "train", "stage": stage, **log.figures()}
+        _write_model(config, stage, objective.network, weights, job, figures)
+    ray.train.report({"done": True})
+
+
+def precision(setting: str, device: torch.device) -> torch.dtype | None:
+    """Return autocast's type for a setting; "auto" takes bfloat16 where the hardware computes in it."""
+    if setting == "auto":
+        if device.type == "cuda":
+            return torch.bfloat16 if torch.cuda.is_bf16_supported() else None
+        return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else None
+    return torch.bfloat16 if setting == "bf16" else None
+
+
+def _last_state() -> dict[str, Any] | None:
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is None:
+        return None
+    with checkpoint.as_directory() as folder:
+        return torch.load(Path(folder) / "state.pt", map_location="cpu", weights_only=True)
+
+
+def _checkpoint(step: int, state: dict[str, Any] | None) -> None:
+    """Report a checkpoint: a barrier that every worker passes, with the state that rank 0 has."""
+    if state is None:
+        ray.train.report({"step": step})
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        torch.save(state, Path(folder) / "state.pt")
+        ray.train.report(
+            {"step": step},
+            checkpoint=ray.train.Checkpoint.from_directory(folder),
+            checkpoint_dir_name=f"step_{step:08d}",
+        )
+
+
+def _write_model(
+    config: Config,
+    stage: Stage,
+    network: nn.Module,
+    weights: dict[str, Tensor],
+    job: dict[str, Any],
+    figures: dict[str, Any],
+) -> None:
+    network.load_state_dict(weights)
+    network.cpu().eval()
+    provenance = {"config": job["config"], "signature": job["signature"], "figures": figures}
+    folder = f"{config.folder}/{FOLDERS[stage]}"
+    if stage == "autoencoder":
+        autoencoder.set_statistics(network.autoencoder, job["shards"])
+        architecture = Architecture(config.autoencoder.name, config.autoencoder.options)
+        Model(config.game_spec(), architecture, network.autoencoder, provenance=provenance).save_pretrained(folder)
+        return
+    model = Model.from_pretrained(f"{config.folder}/autoencoder")
+    starts = _starts(config, model.game)
+    dataclasses.replace(
+        model,
+        denoiser_architecture=Architecture(config.denoiser.name, config.denoiser.options),
+        denoiser=network,
+        context_length=config.denoiser.context_length,
+        scheduler=denoiser.scheduler_settings(config, fast=stage == "distill"),
+        start_frames=starts,
+        start_actions=torch.zeros(starts.shape[:2], dtype=torch.long),
+        provenance=provenance,
+    ).save_pretrained(folder)
+
+
+def _starts(config: Config, game: GameSpec) -> Tensor:
+    """Return the first frames of some recorded episodes, uint8 [N, 1, H, W, 3]: where a served game begins."""
+    firsts = []
+    for episode in shards.episodes(shards.find(f"{config.folder}/gameplay", game)):
+        firsts.append(torch.tensor(episode.frames[:1]))
+        if len(firsts) == NUM_STARTS:
+            break
+    return torch.stack(firsts)
+
+
+class _Log:
+    """Progress lines, and TensorBoard's events beside the model where the storage is a local folder."""
+
+    def __init__(self, config: Config, stage: Stage) -> None:
+        self.stage = stage
+        self.rates: list[float] = []
+        self.last: Progress | None = None
+        local = "://" not in config.storage
+        self.writer = SummaryWriter(f"{config.folder}/tensorboard/{stage}") if local else None
+
+    def report(self, progress: Progress) -> None:
+        self.last = progress
+        self.rates.append(progress.samples_per_second)
+        logger.info(
+            "%s: step %d of %d, loss %.4f, %.0f samples per second, waiting for data %.0f %%, %.0f s left",
+            self.stage, progress.step, progress.steps, progress.loss, progress.samples_per_second,
+            100 * progress.data_wait, progress.seconds_left,
+        )  # fmt: skip
+        if self.writer is not None:
+            for name in ("loss", "learning_rate", "samples_per_second", "data_wait"):
+                self.writer.add_scalar(name, getattr(progress, name), progress.step)
+            self.writer.flush()
+
+    def figures(self) -> dict[str, Any]:
+        if self.last is None:  # resumed after the last step
+            return {}
+        rate = sorted(self.rates)[len(self.rates) // 2]
+        return {"loss": round(self.last.loss, 5), "samples_per_second": round(rate, 1)}
