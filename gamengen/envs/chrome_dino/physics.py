@@ -62,16 +62,19 @@ TREX_DUCK_BOXES: tuple[Box, ...] = ((1, 18, 55, 25),)
 class Game:
     """One game, from the canonical start (a restart, before the first update) to the crash.
 
-    `hold` sets the held key, `update` advances 1/60 s. Attributes are the state; only this class changes them.
+    `hold` sets the held key, `update` advances 1/60 s. Attributes are the state; only this class changes them. An
+    immortal game goes on through what it hits (`hit`), for comparisons at every speed.
     """
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, immortal: bool = False) -> None:
+        self._immortal = immortal
         self.reset(seed)
 
     def reset(self, seed: int) -> None:
         """Go back to the canonical start with the generator at mulberry32(seed)."""
         self.rng = Mulberry32(seed)
-        self.speed, self.distance, self.running_time, self.crashed = START_SPEED, 0.0, 0.0, False
+        self.speed, self.distance, self.running_time = START_SPEED, 0.0, 0.0
+        self.hit = self.crashed = False
         self.held = NONE
         self.x, self.y, self.velocity = TREX_X, GROUND_Y, 0.0
         self.jumping = self.ducking = self.speed_drop = self.reached_min_height = False
@@ -86,7 +89,7 @@ class Game:
         self._star_state = self.rng.state
         self.digits: str = "00000"  # the score as displayed; it stands still while it flashes
         self.digits_shown = True
-        self._flashing, self._flash_timer, self._num_flashes = False, 0.0, 0
+        self.flashing, self.flash_timer, self.num_flashes = False, 0.0, 0
 
     @property
     def score(self) -> int:
@@ -124,9 +127,10 @@ class Game:
         self._update_clouds()
         if self.running_time > CLEAR_TIME:
             self._update_obstacles()
-            self.crashed = bool(self.obstacles) and self.hits(self.obstacles[0])
+            self.hit = self.hits(self.obstacles[0])  # there is always one
+            self.crashed = self.hit and not self._immortal
         if self.crashed:
-            self._flashing = False
+            self.flashing = False
             self._animate(100, Status.CRASHED)
         else:
             self.distance += self.speed * DT / DT
@@ -278,19 +282,19 @@ class Game:
 
     def _update_digits(self, score: int) -> None:
         self.digits_shown = True
-        if not self._flashing:
+        if not self.flashing:
             self.digits = f"{score:05d}"
             if score > 0 and score % FLASH_EVERY == 0:
-                self._flashing, self._flash_timer = True, 0.0
-        elif self._num_flashes < NUM_FLASHES:
-            self._flash_timer += DT
-            if self._flash_timer < FLASH_MS:
+                self.flashing, self.flash_timer = True, 0.0
+        elif self.num_flashes < NUM_FLASHES:
+            self.flash_timer += DT
+            if self.flash_timer < FLASH_MS:
                 self.digits_shown = False
-            elif self._flash_timer > 2 * FLASH_MS:
-                self._flash_timer = 0.0
-                self._num_flashes += 1
+            elif self.flash_timer > 2 * FLASH_MS:
+                self.flash_timer = 0.0
+                self.num_flashes += 1
         else:
-            self._flashing, self._num_flashes, self._flash_timer = False, 0, 0.0
+            self.flashing, self.num_flashes, self.flash_timer = False, 0, 0.0
 
     def _update_night(self, score: int) -> None:
         if self.night_timer > NIGHT_LENGTH:
