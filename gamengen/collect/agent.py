@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pyarrow.fs
 import ray
+import torch
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.env.env_context import EnvContext
 from ray.tune.registry import register_env
 from torch.utils.tensorboard import SummaryWriter
 
 from gamengen import config as configs
-from gamengen import ray_cluster
+from gamengen import ray_cluster, storage
 from gamengen.collect import dqn, networks, policies
 from gamengen.collect.recording import Origin, RecordingEnv
 from gamengen.collect.writer import own_shards, sink_to, start_writer
@@ -85,6 +86,8 @@ def make_recorded_env(context: EnvContext) -> RecordingEnv:
 
 
 def _train(config: Config, state: AgentState) -> None:
+    if config.agent.observation == "state":
+        torch.set_num_threads(1)  # threads cost a network this small far more than they give
     writer_name = f"gamengen-writer-{config.run}"
     writer = start_writer(writer_name, f"{config.folder}/gameplay", PREFIX, config.collect.shard_bytes)
     register_env(_ENV, make_recorded_env)
@@ -92,7 +95,7 @@ def _train(config: Config, state: AgentState) -> None:
     env_config = {"config": configs.to_dict(config), "writer": writer_name, "agent_version": config.agent.algorithm}
     algorithm = method.build(config, _ENV).environment(env_config=env_config).build_algo()
     if state.iterations:
-        files, path = shards.filesystem(f"{config.folder}/agent/{state.checkpoint}/rllib")
+        files, path = storage.filesystem(f"{config.folder}/agent/{state.checkpoint}/rllib")
         algorithm.restore_from_path(path, filesystem=files)
         logger.info("resumed after %d episodes, %d steps", state.episodes, state.env_steps)
     try:
@@ -125,7 +128,7 @@ def _prepare_runners(config: Config, state: AgentState, algorithm: Algorithm) ->
 
     def prepare(runner: Any) -> None:
         runner.module.set_epsilon(epsilon)
-        for env in runner.env.unwrapped.envs:
+        for env in runner.env.unwrapped.envs if runner.env else []:  # beside remote runners, the local one has no env
             env.get_wrapper_attr("name_agent")(version)
 
     algorithm.env_runner_group.foreach_env_runner(prepare)
@@ -142,7 +145,7 @@ def _is_finished(config: Config, state: AgentState) -> bool:
 
 def _read_state(config: Config) -> AgentState:
     try:
-        state = AgentState(**shards.read_json(f"{config.folder}/agent/agent.json"))
+        state = AgentState(**storage.read_json(f"{config.folder}/agent/agent.json"))
     except FileNotFoundError:
         return AgentState(config.agent.algorithm)
     if state.algorithm != config.agent.algorithm:
@@ -154,7 +157,7 @@ def _read_state(config: Config) -> AgentState:
 
 
 def _write_state(config: Config, state: AgentState) -> None:
-    shards.write_json(f"{config.folder}/agent/agent.json", asdict(state))
+    storage.write_json(f"{config.folder}/agent/agent.json", asdict(state))
 
 
 def _checkpoint(config: Config, state: AgentState, algorithm: Algorithm) -> None:
@@ -165,7 +168,7 @@ def _checkpoint(config: Config, state: AgentState, algorithm: Algorithm) -> None
     if name == previous:
         return
     folder = f"{config.folder}/agent/{name}"
-    files, path = shards.filesystem(folder)
+    files, path = storage.filesystem(folder)
     files.create_dir(f"{path}/rllib", recursive=True)
     algorithm.save_to_path(f"{path}/rllib", filesystem=files)
     network = _ALGORITHMS[config.agent.algorithm].network(algorithm)
@@ -211,7 +214,7 @@ def _recorded(config: Config) -> dict[str, int]:
         table = shards.read(shard, ["chunk", "num_frames"])
         frames += sum(table["num_frames"].to_pylist())
         episodes += table["chunk"].to_pylist().count(0)
-        files, path = shards.filesystem(shard)
+        files, path = storage.filesystem(shard)
         size += files.get_file_info(path).size
     return {"recorded_frames": frames, "recorded_episodes": episodes, "recorded_bytes": size}
 
@@ -220,7 +223,7 @@ class _Log:
     """One line every ten seconds, and TensorBoard where the run is on this machine's file system."""
 
     def __init__(self, config: Config, state: AgentState) -> None:
-        files, path = shards.filesystem(f"{config.folder}/agent/tensorboard")
+        files, path = storage.filesystem(f"{config.folder}/agent/tensorboard")
         is_local = isinstance(files, pyarrow.fs.LocalFileSystem)
         self._board = SummaryWriter(path, purge_step=state.env_steps) if is_local else None
         self._config = config

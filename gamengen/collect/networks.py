@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from gamengen.data import shards
+from gamengen import storage
 
 
 class QNetwork(nn.Module):
@@ -32,6 +32,11 @@ class QNetwork(nn.Module):
         features = self.encoder(observation)  # [B, hidden]
         advantage = self.advantage(features)
         return self.value(features) + advantage - advantage.mean(dim=-1, keepdim=True)  # [B, actions]
+
+    def best_action(self, observation: np.ndarray) -> int:
+        """Return the index of the best action for one observation."""
+        with torch.inference_mode():
+            return int(self(torch.as_tensor(np.asarray(observation))[None]).argmax())
 
 
 class _ImageEncoder(nn.Module):
@@ -61,21 +66,15 @@ def _mlp(sizes: list[int]) -> nn.Sequential:
 def save(uri: str, network: QNetwork) -> None:
     """Write a network as safetensors; what is needed to build it stands in the file's metadata."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    shards.write_bytes(uri, safetensors.torch.save(weights, {"q_network": json.dumps(network.arguments)}))
+    storage.write_bytes(uri, safetensors.torch.save(weights, {"q_network": json.dumps(network.arguments)}))
 
 
 def load(uri: str) -> QNetwork:
     """Read what `save` wrote; raises ValueError if it is something else."""
-    data = shards.read_bytes(uri)
+    data = storage.read_bytes(uri)
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     if "q_network" not in header.get("__metadata__", {}):
         raise ValueError(f"{uri} is not an agent's network; expected the work of jobs.train_agent. Train it again.")
     network = QNetwork(*json.loads(header["__metadata__"]["q_network"]))
     network.load_state_dict(safetensors.torch.load(data))
     return network.eval().requires_grad_(False)
-
-
-def greedy_action(network: QNetwork, observation: np.ndarray) -> int:
-    """Return the index of the best action for one observation."""
-    with torch.inference_mode():
-        return int(network(torch.as_tensor(np.asarray(observation))[None]).argmax())

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import gymnasium
 import numpy as np
 
-from gamengen import envs
-from gamengen.collect import networks
+from gamengen import envs, storage
 from gamengen.config import Config
-from gamengen.data import shards
 from gamengen.game import GameSpec
+
+if TYPE_CHECKING:
+    from gamengen.collect.networks import QNetwork
 
 _HOLD_SECONDS = (0.05, 0.7)  # how long people hold a key
 
@@ -75,16 +75,18 @@ class GamePolicy:
 class AgentPolicy:
     """The agent of this run, always its best action."""
 
-    def __init__(self, network: networks.QNetwork, version: str) -> None:
+    def __init__(self, network: QNetwork, version: str) -> None:
         self.version = version
         self._network = network
 
     @classmethod
     def load(cls, config: Config) -> AgentPolicy:
         """Load the latest checkpoint of the run's agent; raises ValueError if there is none."""
+        from gamengen.collect import networks  # torch, which takes seconds: players without an agent do not wait for it
+
         folder = f"{config.folder}/agent"
         try:
-            state = json.loads(shards.read_bytes(f"{folder}/agent.json"))
+            state = storage.read_json(f"{folder}/agent.json")
         except FileNotFoundError:
             raise ValueError(
                 f"collect.policies has 'agent', but there is none in {folder}; run jobs.train_agent first."
@@ -95,7 +97,7 @@ class AgentPolicy:
         pass
 
     def action(self, observation: np.ndarray, info: dict[str, Any]) -> int:
-        return networks.greedy_action(self._network, observation)
+        return self._network.best_action(observation)
 
 
 class NoisyPolicy:

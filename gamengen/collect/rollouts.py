@@ -25,7 +25,7 @@ from ray.data.checkpoint import CheckpointConfig
 from ray.data.datasource import Datasource, FilenameProvider, ReadTask
 
 from gamengen import config as configs
-from gamengen import ray_cluster
+from gamengen import ray_cluster, storage
 from gamengen.collect import policies
 from gamengen.collect.recording import EpisodeRecorder, Origin
 from gamengen.collect.writer import PARQUET, own_shards
@@ -82,20 +82,20 @@ def check(config: Config) -> list[int]:
         policies.make(name, config, game)
     progress = f"{config.folder}/collect-progress"
     now = {"seed": config.seed, "max_episode_frames": settings.max_episode_frames, "game": game.to_json()}
-    if shards.exists(f"{progress}/items.json"):
-        begun = shards.read_json(f"{progress}/items.json")
+    if storage.exists(f"{progress}/items.json"):
+        begun = storage.read_json(f"{progress}/items.json")
         changed = [key for key in now if now[key] != begun[key]]
         if changed:
             raise ValueError(
                 f"run {config.run!r} was begun with another {changed[0]}, {begun[changed[0]]}, got {now[changed[0]]}; "
                 "expected the same, since the items of both would mix. Give this run another name."
             )
-    shards.write_json(f"{progress}/items.json", now)
+    storage.write_json(f"{progress}/items.json", now)
     num_items = -(-settings.num_frames // settings.max_episode_frames)
     if num_items > _MAX_ITEMS:
         raise ValueError(f"collect.num_frames, got {num_items} items; expected at most {_MAX_ITEMS}. Use several runs.")
     committed: set[int] = set()
-    for part in shards.list_files(f"{progress}/done", ".parquet"):
+    for part in storage.list_files(f"{progress}/done", ".parquet"):
         if not part.endswith(".pending.parquet"):
             committed.update(shards.read(part, ["seed"])["seed"].to_pylist())
     return [seed for seed in (config.seed * _MAX_ITEMS + item for item in range(num_items)) if seed not in committed]
@@ -106,7 +106,7 @@ def play(config: Config, seeds: list[int]) -> None:
     settings = config.collect
     schema = chunks.schema(config.game_spec())
     gameplay = f"{config.folder}/gameplay"
-    files, path = shards.filesystem(gameplay)
+    files, path = storage.filesystem(gameplay)
     progress = Progress.options(num_cpus=0).remote()  # type: ignore[attr-defined]
     dataset = ray.data.read_datasource(_Items(seeds), override_num_blocks=len(seeds)).map_batches(
         Player,
@@ -116,7 +116,7 @@ def play(config: Config, seeds: list[int]) -> None:
         compute=ray.data.ActorPoolStrategy(size=min(settings.num_runners, len(seeds)), max_tasks_in_flight_per_actor=2),
         num_cpus=0.5,
     )
-    done, done_path = shards.filesystem(f"{config.folder}/collect-progress/done")
+    done, done_path = storage.filesystem(f"{config.folder}/collect-progress/done")
     dataset.context.checkpoint_config = CheckpointConfig(
         id_column="seed", checkpoint_path=done_path, override_filesystem=done, delete_checkpoint_on_success=False
     )
@@ -257,7 +257,7 @@ class _Reporter:
 
 def _count(config: Config) -> dict[str, Any]:
     """Count what is in the shards that are complete."""
-    done = shards.list_files(f"{config.folder}/collect-progress/done", ".pending.parquet")
+    done = storage.list_files(f"{config.folder}/collect-progress/done", ".pending.parquet")
     pending = tuple(name.rpartition("/")[2].removesuffix(".pending.parquet") for name in done)
     frames: Counter[str] = Counter()
     episodes = size = 0
@@ -268,7 +268,7 @@ def _count(config: Config) -> dict[str, Any]:
         for version, count in zip(table["agent_version"].to_pylist(), table["num_frames"].to_pylist(), strict=True):
             frames[version] += count
         episodes += pc.sum(pc.equal(table["chunk"], 0)).as_py()
-        files, path = shards.filesystem(shard)
+        files, path = storage.filesystem(shard)
         size += files.get_file_info(path).size
     total = sum(frames.values())
     shares = {version: round(count / total, 3) for version, count in sorted(frames.items())}

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import ray
 from ray.actor import ActorHandle
 
+from gamengen import storage
 from gamengen.data import shards
 
 logger = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ class EpisodeWriter:
         table = pa.concat_tables(rows for _, rows in self._open.values())
         buffer = io.BytesIO()
         pq.write_table(table, buffer, **PARQUET)
-        shards.write_bytes(f"{self._folder}/{self._prefix}-{uuid.uuid4().hex[:12]}.parquet", buffer.getvalue())
+        storage.write_bytes(f"{self._folder}/{self._prefix}-{uuid.uuid4().hex[:12]}.parquet", buffer.getvalue())
         for episode, (owner, _) in self._open.items():
             self._news[owner].append(episode)
         self._saved.update(self._open)
@@ -75,7 +76,7 @@ class EpisodeWriter:
 def own_shards(folder: str, prefix: str) -> list[str]:
     """Return the shards in a folder that writers of this prefix wrote."""
     return [
-        shard for shard in shards.list_files(folder, ".parquet") if shard.rpartition("/")[2].startswith(f"{prefix}-")
+        shard for shard in storage.list_files(folder, ".parquet") if shard.rpartition("/")[2].startswith(f"{prefix}-")
     ]
 
 

@@ -1,7 +1,7 @@
 """Frames of a chunk to bytes and back, by the codec's name. Knows nothing of games, rows or files.
 
-`delta` (lossless, made for drawn games), `png` (lossless), `jpegQQ`, `h264-crfQQ` and `h264-lossless`; README.md in
-this folder has what each costs. Nothing here unpickles, so shards of strangers are safe to decode.
+`delta-zstd` (lossless, made for drawn games), `png` (lossless), `jpegQQ`, `h264-crfQQ` and `h264-lossless`; README.md
+in this folder has what each costs. Nothing here unpickles, so shards of strangers are safe to decode.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-_GROUP = 24  # bytes: 8 RGB pixels, the unit in which `delta` looks for changes
+_GROUP = 24  # bytes: 8 RGB pixels, the unit in which `delta-zstd` looks for changes
 _DELTA = struct.Struct("<4sHHIQII")  # magic, height, width, frames, bytes of the index stream, of the pixels, crc32
 _ZSTD = pa.Codec("zstd", compression_level=1)
 
@@ -37,7 +37,7 @@ class Encoder(Protocol):
 
 def encoder(codec: str, frames_per_second: float) -> Encoder:
     """Start a chunk; raises ValueError for an unknown codec."""
-    if codec == "delta":
+    if codec == "delta-zstd":
         return _DeltaEncoder()
     if codec == "png":
         return _ImageEncoder(format="PNG", compress_level=1)
@@ -48,7 +48,7 @@ def encoder(codec: str, frames_per_second: float) -> Encoder:
     if match := re.fullmatch(r"h264-crf(\d{1,2})", codec):
         return _VideoEncoder("libx264", "yuv444p", {"crf": match[1]}, frames_per_second)
     raise ValueError(
-        f"unknown codec {codec!r}; expected delta, png, jpeg<quality>, h264-crf<rate factor> or h264-lossless."
+        f"unknown codec {codec!r}; expected delta-zstd, png, jpeg<quality>, h264-crf<rate factor> or h264-lossless."
     )
 
 
@@ -77,10 +77,10 @@ def encode(frames: np.ndarray | EncodedFrames, codec: str, frames_per_second: fl
 
 def decode(data: bytes, codec: str, num_frames: int, name: str) -> np.ndarray:
     """Decode what `encode` made to uint8 [num_frames, H, W, 3]; raises ValueError naming `name` if it is damaged."""
-    kind = re.fullmatch(r"(delta|png|jpeg|h264)(\d*|-crf\d+|-lossless)", codec)
+    kind = re.fullmatch(r"(delta-zstd|png|jpeg|h264)(\d*|-crf\d+|-lossless)", codec)
     if kind is None:
         raise ValueError(f"{name}: unknown codec {codec!r}; expected one that gamengen.data.codec.encoder knows.")
-    read: Callable[[bytes], np.ndarray] = {"delta": _read_delta, "h264": _read_video}.get(kind[1], _read_images)
+    read: Callable[[bytes], np.ndarray] = {"delta-zstd": _read_delta, "h264": _read_video}.get(kind[1], _read_images)
     try:
         frames = read(data)
     except (ValueError, OSError, EOFError, SyntaxError, struct.error, av.error.FFmpegError, pa.ArrowException) as error:
