@@ -1,0 +1,271 @@
+"""Measures how fast a run's parts are, each beside the bare loop that it can at best be as fast as.
+
+Every pair is measured in turns, several times, so that a busy moment of the machine hits both; medians are reported.
+The speed of a network does not depend on its weights: where a run is not trained, a model of its architecture is built.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import io
+import itertools
+import logging
+import os
+import platform
+import socket
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import ray
+import torch
+from ray import serve
+
+from gamengen import envs, ray_cluster, storage
+from gamengen.benchmark_model import untrained
+from gamengen.collect import policies
+from gamengen.collect.recording import Origin
+from gamengen.collect.rollouts import play_item
+from gamengen.collect.writer import PARQUET
+from gamengen.config import Config
+from gamengen.data import shards
+from gamengen.engine import GameEngine
+from gamengen.serve import app
+from gamengen.serve.client import connect
+from gamengen.train import denoiser as stage
+from gamengen.train.loop import Objective, fit, make_optimizer
+from gamengen.train.trainer import precision
+
+logger = logging.getLogger(__name__)
+
+ROUNDS = 3
+SECONDS = 3.0  # of each measurement
+MIN_SOCKET_FRAMES = 60
+
+
+def benchmark(config: Config) -> dict[str, Any]:
+    """Measure recording, training, the engine and the served game, each beside its bare loop."""
+    begun = time.perf_counter()
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory(prefix="gamengen-benchmark-") as scratch:
+        trained = all(storage.exists(f"{config.folder}/{part}/game.json") for part in ("denoiser", "distilled"))
+        config = config if trained else untrained(config, scratch)
+        models = {4: f"{config.folder}/denoiser", 1: f"{config.folder}/distilled"}
+        figures = {**_recording(config), **_training(config), **_engines(models), **_sockets(config, models)}
+    return {
+        "phase": "benchmark",
+        "run": config.run,
+        "trained": trained,
+        **figures,
+        "steps_normal": len(config.sampler.timesteps),
+        "rounds": ROUNDS,
+        "hardware": _hardware() | {"load_before": round(load, 2)},
+        "seconds": round(time.perf_counter() - begun, 1),
+    }
+
+
+def _rate(loop: Iterator[int]) -> float:
+    """Run a loop that yields how much it has done for `SECONDS`; returns that per second, warm."""
+    next(loop)
+    done, begun = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - begun) < SECONDS:
+        done += next(loop)
+    return done / elapsed
+
+
+def _in_turns(measures: dict[str, Callable[[], float]]) -> dict[str, Any]:
+    """Measure in turns, `ROUNDS` times; returns the medians."""
+    values: dict[str, list[float]] = {name: [] for name in measures}
+    for _, (name, measure) in itertools.product(range(ROUNDS), measures.items()):
+        values[name].append(measure())
+    for name, several in values.items():
+        logger.info("%s: %s", name, ", ".join(f"{value:.1f}" for value in several))
+    return {name: round(statistics.median(several), 3) for name, several in values.items()}
+
+
+def _recording(config: Config) -> dict[str, Any]:
+    """The env alone (step and render, at the game's full size) and the same play recorded into Parquet, on one core."""
+    full_size = {key: value for key, value in config.game.options.items() if key != "downscale"}
+    game = dataclasses.replace(config.game, options=full_size)
+    config = dataclasses.replace(config, game=game)
+    env = envs.make(game.name, **game.options)
+    spec = env.unwrapped.game_spec  # type: ignore[attr-defined]
+    name = "scripted" if hasattr(envs.load(game.name), "SCRIPTED") else "random"
+    policy = policies.make(name, config, spec)
+
+    def bare() -> Iterator[int]:
+        for seed in itertools.count():
+            observation, info = env.reset(seed=seed)
+            policy.reset(np.random.default_rng(seed))
+            env.render()
+            ended = False
+            while not ended:
+                observation, _, terminated, truncated, info = env.step(policy.action(observation, info))
+                env.render()
+                ended = terminated or truncated
+                yield 1
+
+    def recorded() -> Iterator[int]:
+        settings = dataclasses.replace(config.collect, max_episode_frames=256)
+        for seed in itertools.count():
+            rows = play_item(env, policy, settings, Origin(config.run, "here", policy.version), seed)
+            with io.BytesIO() as file:
+                pq.write_table(rows, file, **PARQUET)
+            yield sum(rows["num_frames"].to_pylist())
+
+    rates = _in_turns({"env_fps": lambda: _rate(bare()), "collect_fps": lambda: _rate(recorded())})
+    ratio = round(rates["collect_fps"] / rates["env_fps"], 3)
+    return rates | {"collect_over_env": ratio, "env_frame": [spec.height, spec.width]}
+
+
+def _training(config: Config) -> dict[str, Any]:
+    """The train job's loop on the run's latents, and forward, backward and step alone on tensors of the same shape."""
+    device = torch.device("cuda" if config.train.use_gpu else "cpu")
+    game = config.game_spec()
+    shard_list = shards.find(f"{config.folder}/latents", game)
+
+    def objective() -> Objective:
+        return stage.objective(config, game, shard_list, 0, 1)
+
+    rates = _in_turns(
+        {
+            "train_samples_per_second_bare": lambda: _rate(_bare_steps(config, objective(), device)),
+            "train_samples_per_second": lambda: _fit_rate(config, objective(), device),
+        }
+    )
+    ratio = rates["train_samples_per_second"] / rates["train_samples_per_second_bare"]
+    return rates | {"train_over_bare": round(ratio, 3)}
+
+
+def _fit_rate(config: Config, objective: Objective, device: torch.device) -> float:
+    """Return the samples per second of the loop that the train job runs, data, averages and all."""
+    settings = dataclasses.replace(config.train.denoiser, steps=10**9, log_every=10**9, checkpoint_every=10**9)
+    marks: list[float] = []
+
+    def loss(network: torch.nn.Module, batch: Any, step: int) -> torch.Tensor:
+        marks.append(time.perf_counter())  # between two marks lies one whole step
+        if step > 2 and marks[-1] - marks[1] > SECONDS:
+            raise _EnoughError
+        return objective.loss(network, batch, step)
+
+    dtype = precision(config.train.precision, device)
+    with contextlib.suppress(_EnoughError):
+        fit(dataclasses.replace(objective, loss=loss), settings, device=device, precision=dtype)
+    return settings.batch_size * (len(marks) - 2) / (marks[-1] - marks[1])
+
+
+def _bare_steps(config: Config, objective: Objective, device: torch.device) -> Iterator[int]:
+    """Forward, backward and step on the same random tensors, over and over."""
+    network, size = objective.network.to(device), config.train.denoiser.batch_size
+    dtype = precision(config.train.precision, device)
+    optimizer = make_optimizer(network, config.train.denoiser)
+    batch = stage.to_device(next(objective.batches(0)), network)
+    context, noisy, wanted = (torch.randn_like(part) for part in (batch.context, batch.target, batch.target))
+    timestep = torch.full((size,), config.sampler.timesteps[0], device=device)
+    level = torch.zeros(size, dtype=torch.long, device=device)
+    while True:
+        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+            velocity = network(noisy, timestep, context, batch.actions, level).float()
+            loss = torch.nn.functional.mse_loss(velocity, wanted)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        float(loss.detach())
+        yield size
+
+
+class _EnoughError(Exception):
+    """Ends a training that would go on for ever."""
+
+
+def _engines(models: dict[int, str]) -> dict[str, Any]:
+    """One player's steps, frames included, and the same network calls and the decoder alone on random tensors."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    measures: dict[str, Callable[[], float]] = {}
+    for name, folder in models.items():
+        engine = GameEngine.from_pretrained(folder, device=device)
+        measures[f"engine_fps_{name}"] = lambda engine=engine: _rate(_play(engine))
+        measures[f"engine_fps_{name}_bare"] = lambda engine=engine: _rate(_networks(engine))
+    rates = _in_turns(measures)
+    ratios = {
+        f"engine_over_bare_{n}": round(rates[f"engine_fps_{n}"] / rates[f"engine_fps_{n}_bare"], 3) for n in models
+    }
+    return rates | ratios
+
+
+def _play(engine: GameEngine) -> Iterator[int]:
+    _, state = engine.reset([0], [0])
+    for action in itertools.cycle(range(engine.game.num_actions)):
+        _, state = engine.step(state, [action])
+        yield 1
+
+
+@torch.inference_mode()
+def _networks(engine: GameEngine) -> Iterator[int]:
+    _, state = engine.reset([0], [0])
+    noise = torch.randn(1, *engine.latent_shape, device=engine.device)
+    level = torch.zeros(1, dtype=torch.long, device=engine.device)
+    timesteps = [torch.full((1,), timestep, device=engine.device) for timestep in engine.sampler.timesteps]
+    while True:
+        for timestep in timesteps:
+            velocity = engine.denoiser(noise, timestep, state.context, state.actions, level)
+        engine.autoencoder.decode(velocity).cpu()
+        yield 1
+
+
+def _sockets(config: Config, models: dict[int, str]) -> dict[str, Any]:
+    """One player of the served game in lock-step: frames per second (median) and how evenly they come."""
+    is_local = ray_cluster.connect()
+    port = _free_port() if is_local else config.serve.port  # a game of this run may be served outside of our own Ray
+    settings = {"max_players": 2, "max_batch": 1, "jpeg_quality": config.serve.jpeg_quality, "threads": 0}
+    serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
+    figures: dict[str, Any] = {}
+    try:
+        for name, folder in models.items():
+            application = app.build({**settings, "model": folder, "use_gpu": config.serve.use_gpu})
+            serve.run(application, name="gamengen-benchmark", route_prefix="/benchmark")
+            times = [asyncio.run(_times(f"http://127.0.0.1:{port}/benchmark")) for _ in range(ROUNDS)]
+            figures[f"socket_fps_{name}"] = round(statistics.median(1 / np.median(part) for part in times), 2)
+            evenness = statistics.median(np.percentile(part, 95) / np.median(part) for part in times)
+            figures[f"socket_p95_over_median_{name}"] = round(float(evenness), 3)
+    finally:
+        serve.delete("gamengen-benchmark")
+        if is_local:
+            serve.shutdown()
+            ray.shutdown()
+    return figures | {"socket_p95_over_median": figures[f"socket_p95_over_median_{next(iter(models))}"]}
+
+
+async def _times(url: str) -> np.ndarray:
+    """Play for `SECONDS` and return the seconds between frames."""
+    async with connect(url) as game:
+        marks = []
+        for action in itertools.cycle(game.spec.actions):
+            await game.step(action)
+            marks.append(time.perf_counter())
+            if len(marks) > MIN_SOCKET_FRAMES and marks[-1] - marks[10] > SECONDS:
+                return np.diff(marks[10:])
+    raise AssertionError("a game has actions")
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def _hardware() -> dict[str, Any]:
+    cpu = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), cpu)
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {"cpu": cpu, "cores": len(os.sched_getaffinity(0)), "gpu": gpu, "torch": torch.__version__}

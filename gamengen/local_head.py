@@ -1,0 +1,204 @@
+"""A small Ray head of this checkout alone: started once, found again, stopped without touching any other Ray.
+
+`ray stop` ends every Ray of the machine and the usual ports may be somebody else's; so this head has its own ports, its
+own temporary folder and its own session of processes, all written down in `<state>/head.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_STATE = Path(__file__).resolve().parents[1] / ".ray"
+LOGICAL_CPUS = 8  # see gamengen.ray_cluster: a pipeline of Ray Data waits for ever on two
+OBJECT_STORE_BYTES = 1_500_000_000
+START_SECONDS = 120.0
+STOP_SECONDS = 8.0
+_LONGEST_TEMP_FOLDER = 40  # Ray puts 66 more characters behind it, and a Unix socket's path may have 107
+
+
+@dataclass(frozen=True)
+class Head:
+    """A head that runs. `began` tells its process from a later one with the same pid."""
+
+    pid: int
+    began: str
+    address: str  # of the GCS: RAY_ADDRESS
+    dashboard: str  # where jobs are submitted
+    temp_folder: str
+
+
+def running(state: Path = DEFAULT_STATE) -> Head | None:
+    """Return this state folder's head if it runs; a file that a dead one left behind does not count."""
+    try:
+        head = Head(**json.loads((state / "head.json").read_text()))
+    except (FileNotFoundError, TypeError, json.JSONDecodeError):
+        return None
+    return head if _began(head.pid) == head.began else None
+
+
+def start(state: Path = DEFAULT_STATE) -> Head:
+    """Return the running head, or start one that outlives this process.
+
+    Raises:
+        ValueError: it did not come up; names the log.
+    """
+    head = running(state)
+    if head is not None:
+        _wait_until_ready(head, state)
+        return head
+    state.mkdir(parents=True, exist_ok=True)
+    temp_folder = _temp_folder(state)
+    gcs, dashboard, client, agent, agent_grpc, metrics = _free_ports(6)
+    command = [
+        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"),
+        *("--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", "--include-dashboard=true"),
+        *(f"--port={gcs}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}"),
+        *(f"--dashboard-agent-listen-port={agent}", f"--dashboard-agent-grpc-port={agent_grpc}"),
+        *(f"--metrics-export-port={metrics}", "--min-worker-port=0", "--max-worker-port=0"),
+        *(f"--num-cpus={max(LOGICAL_CPUS, os.cpu_count() or 1)}", f"--object-store-memory={OBJECT_STORE_BYTES}"),
+        f"--temp-dir={temp_folder}",
+    ]
+    with (state / "head.log").open("w") as log:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=_environment()
+        )
+    head = Head(process.pid, _began(process.pid), f"127.0.0.1:{gcs}", f"http://127.0.0.1:{dashboard}", str(temp_folder))
+    (state / "head.json").write_text(json.dumps(dataclasses.asdict(head), indent=2) + "\n")
+    _wait_until_ready(head, state, process)
+    return head
+
+
+def stop(state: Path = DEFAULT_STATE) -> bool:
+    """End the head and every process of its session, the served game among them; returns whether one ran."""
+    head = running(state)
+    if head is not None:
+        _signal(head.pid, [head.pid], signal.SIGTERM)
+        deadline = time.monotonic() + STOP_SECONDS
+        while (left := _session(head.pid)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        _signal(head.pid, left, signal.SIGKILL)
+        shutil.rmtree(head.temp_folder, ignore_errors=True)
+    (state / "head.json").unlink(missing_ok=True)
+    return head is not None
+
+
+def _environment() -> dict[str, str]:
+    """The head's environment: nothing that points at another cluster, and no token on the loopback address."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    return kept | {
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_DEDUP_LOGS": "0",
+        "RAY_idle_worker_killing_time_threshold_ms": "600000",
+        "RAY_DISABLE_DOCKER_CPU_WARNING": "1",
+    }
+
+
+def _temp_folder(state: Path) -> Path:
+    """Make a folder with a short path for Ray's sockets, however deep the checkout lies; only this user may enter."""
+    name = f"gamengen-{hashlib.sha256(f'{os.getuid()}:{state.resolve()}'.encode()).hexdigest()[:8]}"
+    folder = Path(tempfile.gettempdir()).resolve() / name
+    if len(str(folder)) > _LONGEST_TEMP_FOLDER:
+        folder = Path("/tmp") / name
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        raise ValueError(f"the folder for Ray's sockets, got {folder}, which is not ours; expected none. Remove it.")
+    return folder
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def _wait_until_ready(head: Head, state: Path, process: subprocess.Popen[bytes] | None = None) -> None:
+    """Wait until the head takes jobs."""
+    deadline = time.monotonic() + START_SECONDS
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    while time.monotonic() < deadline:
+        try:
+            with opener.open(f"{head.dashboard}/api/jobs/", timeout=5):
+                return
+        except OSError:
+            pass
+        if process.poll() is not None if process else _began(head.pid) != head.began:
+            break
+        time.sleep(0.3)
+    stop(state)
+    lines = (state / "head.log").read_text(errors="replace").strip().splitlines()
+    reason = lines[-1] if lines else "it said nothing"
+    raise ValueError(f"the local Ray head did not come up: {reason} See {state / 'head.log'}.")
+
+
+def _began(pid: int) -> str:
+    """Return when a process began, in the kernel's words; empty if there is none (or it is a zombie)."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "" if fields[0] == "Z" else fields[19]
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    if Path("/proc/self/stat").exists():
+        return ""
+    told = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return told.stdout.strip()
+
+
+def _session(leader: int) -> list[int]:
+    """Return the living processes of the session that the head leads."""
+    members = []
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = entry.read_text().rpartition(")")[2].split()
+            if int(fields[3]) == leader and fields[0] != "Z":
+                members.append(int(entry.parent.name))
+    return members
+
+
+def _signal(leader: int, pids: list[int], number: int) -> None:
+    if number == signal.SIGKILL:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(leader, number)
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def main() -> None:
+    """Start, stop or show the head: `python -m gamengen.local_head start`."""
+    parser = argparse.ArgumentParser(prog="python -m gamengen.local_head", description=main.__doc__)
+    parser.add_argument("command", choices=["start", "stop", "status"])
+    parser.add_argument("--state", type=Path, default=DEFAULT_STATE, help="folder that remembers the head")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if options.command == "stop":
+        logger.info("stopped" if stop(options.state) else "nothing of ours runs")
+        return
+    try:
+        head = start(options.state) if options.command == "start" else running(options.state)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    logger.info("%s", f"Ray runs at {head.address}, dashboard {head.dashboard}" if head else "nothing of ours runs")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""What every denoiser keeps; the architectures are found, not listed."""
+
+from __future__ import annotations
+
+import pkgutil
+
+import pytest
+import torch
+
+from gamengen.models import denoisers
+
+# Settings that make an architecture small enough for a test; one without an entry is tested with its defaults.
+SMALL = {"small_unet": {"patch": 2, "channels": [16, 16], "blocks": [1, 1], "embedding": 32, "heads": 2}}
+NAMES = sorted(module.name for module in pkgutil.iter_modules(denoisers.__path__))
+SHAPE, LENGTH, ACTIONS = (4, 8, 16), 3, 3
+
+
+@pytest.fixture(params=NAMES)
+def denoiser(request: pytest.FixtureRequest) -> torch.nn.Module:
+    torch.manual_seed(0)
+    network = denoisers.build(
+        request.param, SMALL.get(request.param, {}), num_actions=ACTIONS, latent_shape=SHAPE, context_length=LENGTH
+    )
+    with torch.no_grad():  # what begins at zero would hide what lies behind it
+        for parameter in network.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return network.eval()
+
+
+def _inputs(batch: int = 2) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return {
+        "noisy": torch.randn(batch, *SHAPE, generator=generator),
+        "timestep": torch.randint(0, 1000, (batch,), generator=generator),
+        "context": torch.randn(batch, LENGTH, *SHAPE, generator=generator),
+        "actions": torch.randint(0, ACTIONS, (batch, LENGTH), generator=generator),
+        "noise_level": torch.randint(0, 11, (batch,), generator=generator),
+    }
+
+
+def test_the_velocity_has_the_shape_of_the_latents(denoiser: torch.nn.Module) -> None:
+    inputs = _inputs()
+    assert denoiser(**inputs).shape == inputs["noisy"].shape
+
+
+def test_the_gradient_reaches_every_parameter(denoiser: torch.nn.Module) -> None:
+    inputs = _inputs(8)
+    inputs["noise_level"] = torch.arange(8)
+    denoiser(**inputs).square().mean().backward()
+    without = [
+        name for name, value in denoiser.named_parameters() if value.grad is None or not value.grad.abs().sum() > 0
+    ]
+    assert without == []
+
+
+@torch.no_grad()
+def test_an_example_does_not_touch_another(denoiser: torch.nn.Module) -> None:
+    inputs = _inputs(3)
+    together = denoiser(**inputs)
+    for index in range(3):
+        alone = denoiser(**{name: value[index : index + 1] for name, value in inputs.items()})
+        assert torch.allclose(alone[0], together[index], atol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["noisy", "timestep", "context", "actions", "noise_level"])
+def test_it_looks_at_everything(denoiser: torch.nn.Module, name: str) -> None:
+    inputs = _inputs()
+    changed = inputs | {
+        name: (inputs[name] + 1) % {"timestep": 1000, "actions": ACTIONS, "noise_level": 11}.get(name, 1e9)
+    }
+    assert not torch.allclose(denoiser(**inputs), denoiser(**changed), atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("age", range(LENGTH))
+def test_it_sees_every_action_and_frame_of_the_context(denoiser: torch.nn.Module, age: int) -> None:
+    inputs = _inputs(1)
+    before = denoiser(**inputs)
+    for name in ("actions", "context"):
+        changed = {key: value.clone() for key, value in inputs.items()}
+        changed[name][:, age] = (changed[name][:, age] + 1) % (ACTIONS if name == "actions" else 1e9)
+        assert not torch.allclose(before, denoiser(**changed), atol=1e-6), f"{name} at {age}"
+
+
+@torch.no_grad()
+def test_half_precision_gives_about_the_same(denoiser: torch.nn.Module) -> None:
+    inputs = _inputs()
+    exact = denoiser(**inputs)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = denoiser(**inputs).float()
+    assert (exact - rough).abs().mean() < 0.05 * exact.abs().mean()
+
+
+def test_latents_that_do_not_divide_are_refused() -> None:
+    with pytest.raises(ValueError, match="divide"):
+        denoisers.build(
+            "small_unet", SMALL["small_unet"], num_actions=3, latent_shape=(4, 7, 16), context_length=LENGTH
+        )
+
+
+def test_unknown_settings_name_the_nearest() -> None:
+    with pytest.raises(ValueError, match="did you mean 'channels'"):
+        denoisers.build("small_unet", {"channel": [8]}, num_actions=3, latent_shape=SHAPE, context_length=LENGTH)

@@ -1,0 +1,112 @@
+"""The schedule and the velocity against diffusers, and the noise augmentation against its definition."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers import DDIMScheduler
+
+from gamengen.models import diffusion
+from gamengen.models.diffusion import Augmentation, Draws, Schedule
+
+SETTINGS = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+}
+
+
+def _both(zero: bool) -> tuple[Schedule, DDIMScheduler]:
+    schedule = Schedule.create(**SETTINGS, zero_terminal_snr=zero)
+    return schedule, DDIMScheduler(**SETTINGS, rescale_betas_zero_snr=zero, prediction_type="v_prediction")
+
+
+@pytest.mark.parametrize("zero", [True, False])
+def test_noise_and_velocity_equal_diffusers(zero: bool) -> None:
+    schedule, scheduler = _both(zero)
+    clean, noise = torch.randn(2, 5, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    timestep = torch.tensor([0, 1, 250, 700, 999])
+    assert torch.allclose(
+        schedule.add_noise(clean, noise, timestep), scheduler.add_noise(clean, noise, timestep), atol=1e-6
+    )
+    assert torch.allclose(
+        schedule.velocity(clean, noise, timestep), scheduler.get_velocity(clean, noise, timestep), atol=1e-6
+    )
+
+
+def test_the_last_timestep_is_pure_noise_only_at_zero_snr() -> None:
+    assert _both(True)[0].coefficients(torch.tensor([999]))[0].item() == pytest.approx(0.0, abs=1e-6)
+    assert _both(False)[0].coefficients(torch.tensor([999]))[0].item() > 0.05
+
+
+def test_clean_undoes_velocity() -> None:
+    schedule = _both(True)[0]
+    clean, noise = torch.randn(2, 4, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    timestep = torch.tensor([0, 300, 800, 999])
+    noisy = schedule.add_noise(clean, noise, timestep)
+    velocity = schedule.velocity(clean, noise, timestep)
+    assert torch.allclose(schedule.clean(noisy, velocity, timestep), clean, atol=1e-5)
+
+
+def test_a_denoiser_that_knows_the_velocity_has_no_loss() -> None:
+    schedule = _both(True)[0]
+    shape = (6, 3, 4, 8, 8)
+    draws = Draws.sample(shape, 1000, (800, 400), 0.5, seed=0)
+    target = torch.randn(6, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    none = Augmentation(0.7, 10, 0.0, 0.0)
+
+    def knows(noisy, timestep, context, actions, level):
+        return schedule.velocity(target, draws.noise, timestep)
+
+    actions = torch.zeros(6, 3, dtype=torch.long)
+    losses = diffusion.loss(knows, schedule, none, torch.zeros(shape), actions, target, draws)
+    assert losses.shape == (6,)
+    assert losses.max() < 1e-10
+
+    def off_by_one(*inputs):
+        return knows(*inputs) + 1
+
+    off = diffusion.loss(off_by_one, schedule, none, torch.zeros(shape), actions, target, draws)
+    assert torch.allclose(off, torch.ones(6), atol=1e-4)
+
+
+def test_buckets() -> None:
+    bucket = Augmentation(0.7, 10, 0.15, 0.1).bucket(torch.tensor([0.0, 1e-6, 0.069, 0.071, 0.69, 0.7]))
+    assert bucket.tolist() == [0, 1, 1, 2, 10, 10]
+
+
+def test_the_augmentation_adds_what_it_says() -> None:
+    shape = (4000, 1, 1, 4, 4)
+    draws = Draws.sample(shape, 1000, (800,), 0.5, seed=0)
+    context, bucket = Augmentation(0.7, 10, 0.2, 0.0)(torch.zeros(shape), draws)
+    deviation = context.flatten(1).std(1)
+    assert (bucket == 0).float().mean().item() == pytest.approx(0.2, abs=0.03)
+    assert deviation[bucket == 0].max() == 0
+    assert deviation[bucket == 10].mean().item() == pytest.approx(0.665, abs=0.03)
+    assert deviation[bucket == 1].mean().item() == pytest.approx(0.035, abs=0.01)
+
+
+def test_dropout_leaves_nothing_of_the_context() -> None:
+    shape = (2000, 1, 1, 2, 2)
+    draws = Draws.sample(shape, 1000, (800,), 0.5, seed=0)
+    context, _ = Augmentation(0.7, 10, 0.0, 0.1)(torch.ones(shape), draws)
+    dropped = (context.flatten(1) == 0).all(1).float().mean().item()
+    assert dropped == pytest.approx(0.1, abs=0.03)
+
+
+def test_draws_are_a_function_of_the_seed_and_part_evenly() -> None:
+    shape = (8, 2, 1, 2, 2)
+    draws, again, other = (Draws.sample(shape, 1000, (800,), 0.5, seed) for seed in (1, 1, 2))
+    assert all(torch.equal(value, vars(again)[name]) for name, value in vars(draws).items())
+    assert not torch.equal(draws.noise, other.noise)
+    parts = [draws.part(start, start + 4, torch.device("cpu")) for start in (0, 4)]
+    for name, value in vars(draws).items():
+        assert torch.equal(torch.cat([vars(part)[name] for part in parts]), value)
+
+
+def test_timesteps_lie_where_sampling_goes() -> None:
+    timestep = Draws.sample((4000, 1, 1, 1, 1), 1000, (800, 600, 400, 200), 0.6, seed=0).timestep
+    assert timestep.min() >= 0 and timestep.max() == 800
+    visited = torch.isin(timestep, torch.tensor([800, 600, 400, 200])).float().mean().item()
+    assert visited == pytest.approx(0.6, abs=0.04)

@@ -1,0 +1,113 @@
+"""The sampler against diffusers' DDIM, step by step, and its guidance against two passes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers import DDIMScheduler
+
+from gamengen.models import denoisers
+from gamengen.models.diffusion import Augmentation, Schedule
+from gamengen.models.sampler import Sampler
+
+SHAPE, LENGTH = (4, 8, 8), 3
+BETAS = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+SCHEDULE = Schedule.create(**BETAS, zero_terminal_snr=True)
+AUGMENTATION = Augmentation(0.7, 10, 0.15, 0.1)
+
+
+@pytest.fixture(scope="module")
+def denoiser() -> torch.nn.Module:
+    torch.manual_seed(0)
+    options = {"channels": [16], "blocks": [1], "embedding": 32, "heads": 2}
+    network = denoisers.build("small_unet", options, num_actions=3, latent_shape=SHAPE, context_length=LENGTH)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return network.eval()
+
+
+@pytest.fixture
+def inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    context = torch.randn(2, LENGTH, *SHAPE, generator=generator)
+    actions = torch.randint(0, 3, (2, LENGTH), generator=generator)
+    return context, actions, torch.randn(2, *SHAPE, generator=generator)
+
+
+def _sampler(timesteps: tuple[int, ...], **settings: float) -> Sampler:
+    return Sampler(SCHEDULE, AUGMENTATION, timesteps, **settings)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("timesteps", [(999, 749, 499, 249), (800, 600, 400, 200), (999,), (700, 100)])
+def test_it_is_diffusers_ddim(denoiser, inputs, timesteps: tuple[int, ...]) -> None:
+    """diffusers steps evenly, from t to t - num_train_timesteps / num_inference_steps: each step gets its own."""
+    context, actions, x = inputs
+    level = torch.zeros(2, dtype=torch.long)
+    scheduler = DDIMScheduler(
+        **BETAS, rescale_betas_zero_snr=True, prediction_type="v_prediction", clip_sample=False, set_alpha_to_one=True
+    )
+    sampled = _sampler(timesteps)(denoiser, context, actions, x)
+    for timestep, following in zip(timesteps, (*timesteps[1:], -1), strict=True):
+        scheduler.num_inference_steps = 1
+        scheduler.register_to_config(num_train_timesteps=timestep - following)
+        velocity = denoiser(x, torch.full((2,), timestep), context, actions, level)
+        x = scheduler.step(velocity, timestep, x, eta=0.0).prev_sample
+    assert torch.allclose(sampled, x, atol=1e-4)
+
+
+@torch.no_grad()
+def test_guidance_in_one_batch_is_two_passes(denoiser, inputs) -> None:
+    context, actions, noise = inputs
+    calls = []
+
+    def counted(x, *rest):
+        calls.append(len(x))
+        return denoiser(x, *rest)
+
+    guided = _sampler((900, 300), guidance_scale=1.5)(counted, context, actions, noise)
+    assert calls == [4, 4]
+
+    def in_two_passes(x, t, given, played, level):
+        with_context = denoiser(x, t, given, played, level)
+        without = denoiser(x, t, torch.zeros_like(given), played, level)
+        return without + 1.5 * (with_context - without)
+
+    assert torch.allclose(guided, _sampler((900, 300))(in_two_passes, context, actions, noise), atol=1e-4)
+
+
+@torch.no_grad()
+def test_the_true_velocity_leads_to_the_truth(inputs) -> None:
+    context, actions, noise = inputs
+    clean = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(5))
+
+    def knows(x, t, *_):
+        signal, sigma = SCHEDULE.coefficients(t)
+        return (signal * x - clean) / sigma
+
+    assert torch.allclose(_sampler((800, 500, 200))(knows, context, actions, noise), clean, atol=1e-4)
+
+
+@torch.no_grad()
+def test_the_context_noise_is_told_and_each_player_s_own(inputs) -> None:
+    context, actions, noise = inputs
+    seen = []
+
+    def looks(x, t, given, played, level):
+        seen.append((given, level))
+        return torch.zeros_like(x)
+
+    sampler = _sampler((800,), noise_level=0.35)
+    sampler(looks, context, actions, noise)
+    sampler(looks, context[1:], actions[1:], noise[1:])
+    assert seen[0][1].tolist() == [6, 6]
+    added = seen[0][0] - context
+    assert added.std().item() == pytest.approx(0.35, abs=0.03)
+    assert torch.equal(seen[0][0][1], seen[1][0][0])
+
+
+@pytest.mark.parametrize("timesteps", [(), (200, 400), (400, 400), (1000, 500), (500, -1)])
+def test_timesteps_must_fall(timesteps: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="timesteps must fall"):
+        _sampler(timesteps)
