@@ -1,0 +1,168 @@
+"""Stand-alone collection: the amount that was asked for, each item exactly once, whoever is killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gamengen import config as configs
+from gamengen.collect import policies, rollouts
+from gamengen.collect.recording import Origin
+from gamengen.data import chunk as chunks
+from tests.collect.conftest import QUICKSTART, episodes_in
+
+SLOW_ITEMS = ["collect.max_episode_frames=4000", "collect.num_frames=80000", "collect.shard_bytes=100000"]
+
+
+def wait_for(condition, seconds=100.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.05)
+
+
+def committed(folder) -> int:
+    """Return how many shards Ray Data has committed."""
+    done = Path(folder, "collect-progress", "done")
+    return sum(not path.name.endswith(".pending.parquet") for path in done.glob("*.parquet"))
+
+
+def players() -> list[dict]:
+    """Return the live players of this process's cluster."""
+    from ray._private import state
+
+    actors = state.actors().values()
+    return [actor for actor in actors if "Player" in actor["ActorClassName"] and actor["State"] == "ALIVE"]
+
+
+def assert_exactly_once(config, num_items):
+    """All items are there, each with its frames, none twice."""
+    episodes = episodes_in(f"{config.folder}/gameplay")
+    frames = dict.fromkeys(range(num_items), 0)
+    for episode, count in episodes.items():
+        item = int(episode.split("-")[-2]) % 1_000_000
+        frames[item] += count
+    longest = config.collect.max_episode_frames + config.collect.chunk_frames
+    assert all(config.collect.max_episode_frames <= count < longest for count in frames.values()), frames
+    assert not list(Path(config.folder, "collect-progress", "done").glob("*.pending.parquet"))
+
+
+def test_an_item_is_the_same_every_time_and_has_its_frames(config):
+    env = policies.make_env(config)
+    origin = Origin("r", "n", "random")
+    for name in ("random", "scripted"):
+        policy = policies.make(name, config, env.unwrapped.game_spec)
+        first, second, other = (rollouts.play_item(env, policy, config.collect, origin, seed) for seed in (3, 3, 4))
+        assert first.equals(second) and not first.equals(other)
+        frames = first["num_frames"].to_pylist()
+        assert 200 <= sum(frames) < 232 and max(frames) == 32
+        assert set(first["seed"].to_pylist()) == {3} and set(first["agent_version"].to_pylist()) == {"random"}
+        for chunk in map(chunks.from_row, first.to_pylist()):
+            assert chunk.frames.shape[1:] == (32, 64, 3) and chunk.frames.dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("collect.policies={}", "shares"),
+        ("collect.policies={random: -1.0}", "shares"),
+        ("collect.policies={expert: 1.0}", "unknown policy"),
+        ("collect.policies={agent: 1.0}", r"run jobs\.train_agent first"),
+    ],
+)
+def test_mistakes_are_found_before_anything_starts(overrides, override, message):
+    with pytest.raises(ValueError, match=message):
+        rollouts.collect(configs.load(QUICKSTART, [*overrides, override]))
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_collecting_resuming_and_going_on(cluster, overrides, config):
+    summary = rollouts.collect(config)
+    assert 2000 <= summary["frames"] < 2000 + 10 * 32 and not summary["resumed"]
+    assert_exactly_once(config, 10)
+    assert set(summary["policies"]) == {"scripted", "random"} and summary["bytes"] > 0
+    again = rollouts.collect(config)
+    assert again["nothing_left"] and again["new_frames"] == 0 and again["frames"] == summary["frames"]
+    more = configs.load(QUICKSTART, [*overrides, "collect.num_frames=2600"])
+    before = set(Path(config.folder, "gameplay").iterdir())
+    assert 600 <= rollouts.collect(more)["new_frames"] < 700
+    assert_exactly_once(config, 13)
+    assert before < set(Path(config.folder, "gameplay").iterdir())
+    with pytest.raises(ValueError, match="another max_episode_frames"):
+        rollouts.collect(configs.load(QUICKSTART, [*overrides, "collect.max_episode_frames=300"]))
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_killed_player_loses_and_doubles_nothing(cluster, overrides):
+    config = configs.load(QUICKSTART, [*overrides, *SLOW_ITEMS, "run=player"])
+    thread = threading.Thread(target=rollouts.collect, args=(config,))
+    thread.start()
+    wait_for(lambda: committed(config.folder) >= 2)
+    os.kill(players()[0]["Pid"], signal.SIGKILL)
+    thread.join(200)
+    assert not thread.is_alive()
+    assert_exactly_once(config, 20)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_killed_driver_loses_and_doubles_nothing(cluster, overrides):
+    settings = [*overrides, *SLOW_ITEMS, "run=driver"]
+    config = configs.load(QUICKSTART, settings)
+    command = [sys.executable, "-m", "jobs.collect", "--config", str(QUICKSTART), *settings]
+    driver = subprocess.Popen(command, env={**os.environ, "RAY_ADDRESS": cluster}, cwd=QUICKSTART.parents[1])
+    try:
+        wait_for(lambda: committed(config.folder) >= 2)
+    finally:
+        driver.kill()
+        driver.wait()
+    begun = committed(config.folder)
+    # As if the kill had met a write: a pending mark, and half of its shard.
+    done = Path(config.folder, "collect-progress", "done")
+    mark = next(done.glob("*.parquet")).read_bytes()
+    (done / "collect-f00-000099.pending.parquet").write_bytes(mark)
+    Path(config.folder, "gameplay", "collect-f00-000099-0.parquet").write_bytes(b"PAR1 half")
+    time.sleep(3)  # its workers end a moment after it
+    summary = rollouts.collect(config)
+    assert summary["resumed"] and 0 < summary["new_frames"] < 80_000 and begun >= 2
+    assert_exactly_once(config, 20)
+
+
+LOSE_A_NODE = """
+import sys, threading, time
+import ray
+from ray.cluster_utils import Cluster
+from gamengen import config as configs
+from gamengen.collect import rollouts
+from tests.collect.test_rollouts import committed, players, wait_for
+
+config = configs.load(sys.argv[1], sys.argv[2:])
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "include_dashboard": False})
+node = cluster.add_node(num_cpus=4)
+ray.init(address=cluster.address)
+thread = threading.Thread(target=rollouts.collect, args=(config,))
+thread.start()
+wait_for(lambda: committed(config.folder) >= 2)
+lost = sum(player["Address"]["NodeID"] == node.node_id for player in players())
+cluster.remove_node(node, allow_graceful=False)
+thread.join(200)
+sys.exit("still running" if thread.is_alive() else "nobody played on the lost machine" if not lost else 0)
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_lost_machine_loses_and_doubles_nothing(overrides):
+    settings = [*overrides, *SLOW_ITEMS, "run=node", "collect.num_runners=4"]
+    quick = {f"RAY_health_check_{name}": value for name, value in (("period_ms", "1000"), ("failure_threshold", "3"))}
+    command = [sys.executable, "-c", LOSE_A_NODE, str(QUICKSTART), *settings]
+    subprocess.run(command, env={**os.environ, **quick}, cwd=QUICKSTART.parents[1], check=True, timeout=280)
+    assert_exactly_once(configs.load(QUICKSTART, settings), 20)
