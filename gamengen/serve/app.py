@@ -5,13 +5,11 @@
 # what the routes use is defined before the class.
 
 import dataclasses
-import hmac
 import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pydantic
 import torch
@@ -21,6 +19,7 @@ from ray.serve import Application
 
 from gamengen.engine import GameEngine
 from gamengen.serve import protocol
+from gamengen.serve.admission import Rules
 from gamengen.serve.batcher import Batcher
 from gamengen.serve.metrics import ServeMetrics
 from gamengen.serve.session import Session
@@ -67,11 +66,6 @@ class AppSettings:
             raise ValueError(f"threads, got {self.threads}; expected 0 (every core) or more.")
 
 
-def _same_host(origin: str | None, host: str | None, allowed: tuple[str, ...]) -> bool:
-    """Tell whether a page may connect: our own, a configured one, or no page at all (programs send no Origin)."""
-    return origin is None or urlsplit(origin).netloc == host or origin in allowed
-
-
 def _file(name: str) -> Response:
     if name not in _PAGE_FILES:  # nothing else is ever read, whatever the path says
         return Response("not found", 404, _HEADERS, "text/plain")
@@ -91,7 +85,7 @@ class Game:
     def __init__(self, settings: AppSettings, token: str | None = None) -> None:
         """Load the model and run it once; raises ValueError where the model folder is missing or damaged."""
         self._settings = settings
-        self._token = token
+        self._rules = Rules(settings.max_players, settings.origins, token)
         self._draining = False
         self._sessions: set[Session] = set()
         engine = GameEngine.from_pretrained(settings.model, device="cuda" if settings.use_gpu else "cpu")
@@ -137,7 +131,7 @@ class Game:
                 "max_batch": self._settings.max_batch,
                 "max_message_bytes": protocol.MAX_MESSAGE_BYTES,
             },
-            "token_required": self._token is not None,
+            "token_required": self._rules.token is not None,
         }
 
     @api.get("/")
@@ -154,7 +148,14 @@ class Game:
     async def play(self, socket: WebSocket) -> None:
         """Play with one player until they leave."""
         await socket.accept()  # even to refuse: a close before this reaches the browser as a bare HTTP 403
-        if refusal := self._refusal(socket):
+        refusal = self._rules.refusal(
+            origin=socket.headers.get("origin"),
+            host=socket.headers.get("host"),
+            token=socket.query_params.get("token"),
+            num_players=len(self._sessions),
+            is_draining=self._draining,
+        )
+        if refusal:
             self._metrics.refused()
             await socket.close(*refusal)
             return
@@ -180,19 +181,6 @@ class Game:
         """Ask Serve for a new replica when the model does nothing but fail."""
         if self._batcher.failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
             raise RuntimeError(f"the model failed {self._batcher.failures_in_a_row} times in a row")
-
-    def _refusal(self, socket: WebSocket) -> tuple[int, str] | None:
-        """Return the close code and reason for a player who is not admitted; reasons are at most 123 bytes."""
-        if not _same_host(socket.headers.get("origin"), socket.headers.get("host"), self._settings.origins):
-            return protocol.CLOSE_POLICY, "this page may not connect: its Origin is not in serve.origins"
-        given = socket.query_params.get("token", "")
-        if self._token is not None and not hmac.compare_digest(given.encode(), self._token.encode()):
-            return protocol.CLOSE_POLICY, "a token is needed: open the page with ?token=..."
-        if self._draining:
-            return protocol.CLOSE_RESTART, "the server restarts; connect again"
-        if len(self._sessions) >= self._settings.max_players:
-            return protocol.CLOSE_FULL, f"all {self._settings.max_players} places are taken; try again later"
-        return None
 
 
 def build(args: dict[str, Any]) -> Application:

@@ -15,6 +15,8 @@ import numpy as np
 from gamengen.game import GameSpec
 from gamengen.serve import protocol
 
+MAX_PLAYERS = 3  # of the game that the `served` fixture serves
+
 GAME = GameSpec(
     name="toy",
     height=16,

@@ -16,7 +16,6 @@ let playing = false; // the server sends frames by itself
 let started = false; // the player has pressed something: a game that nobody watches stands still
 let attempts = 0;
 let inputId = 0;
-let shownFrame = 0;
 let frameTimes = [];
 let modelMs = 0;
 
@@ -43,7 +42,6 @@ function onMessage(message) {
   if (message.type === "hello") {
     attempts = 0;
     game = message.game;
-    shownFrame = 0;
     describe(message);
     say(started ? "" : "press a key or tap to start");
     if (started) play();
@@ -95,7 +93,7 @@ async function draw(frame) {
   const image = await createImageBitmap(frame.jpeg);
   context.drawImage(image, 0, 0);
   image.close();
-  shownFrame = frame.number;
+  canvas.dataset.frame = frame.number;
   recorder?.draw();
   if (playing) send({ type: "seen", frame: frame.number });
   if (frame.flags & FLAG_START) return;
@@ -110,7 +108,6 @@ function showFigures() {
   const enough = playing && frameTimes.length > 1;
   $("fps").textContent = enough ? (frameTimes.length / Math.max(seconds, 0.5)).toFixed(1) : "–";
   $("model").textContent = enough ? `${modelMs.toFixed(1)} ms` : "–";
-  canvas.dataset.frame = shownFrame;
   if (playing) send({ type: "ping", t: now });
 }
 

@@ -1,0 +1,36 @@
+"""One served game for all tests that need it: real Ray, real Serve, a real (untrained) model."""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+
+import pytest
+from fakes import MAX_PLAYERS
+
+
+@pytest.fixture(scope="session")
+def serve_config(made):
+    """The Config of a run with an untrained denoiser, to be served on a free port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    serve = dataclasses.replace(
+        made.serve,
+        model="denoiser",
+        host="127.0.0.1",
+        port=port,
+        origins=("https://friend.example",),
+        max_players=MAX_PLAYERS,
+        max_batch=2,
+    )
+    return dataclasses.replace(made, serve=serve)
+
+
+@pytest.fixture(scope="session")
+def served(serve_config, ray_cluster):
+    """The summary of a game that is up."""
+    from gamengen.serve import launch
+
+    yield launch.serve_game(serve_config)
+    launch.shutdown()
