@@ -24,10 +24,17 @@ from gamengen.envs.chrome_dino.env import SPEC, STATE_SIZE, observe_state
 from gamengen.envs.chrome_dino.obstacles import OBSTACLE_TYPES, WORLD_WIDTH
 
 _EXECUTABLES = ("chromium", "chromium-browser", "google-chrome")
-_FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --mute-audio --force-device-scale-factor=1"
-).split()
+_FLAGS = [
+    "--no-sandbox",  # needed by root
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--mute-audio",
+    "--force-device-scale-factor=1",
+]
 _VIEWPORT = {"width": 1200, "height": 600}  # smaller ones shrink the canvas below 600; resizing breaks the game
 
 # Before the page's script: our generator, clock and frames. `update` makes the browser see exactly dt: with the last

@@ -80,11 +80,7 @@ class Obstacle:
         self.x = WORLD_WIDTH + kind.width
         self.width = width = kind.width * size
         self.y = kind.ys[rng.integer(0, len(kind.ys) - 1)] if len(kind.ys) > 1 else kind.ys[0]
-        self.boxes = list(kind.boxes)
-        if size > 1:  # the middle box stretches over the group, the last one stays at its right end
-            first, middle, last = kind.boxes
-            self.boxes[1] = (middle[0], middle[1], width - first[2] - last[2], middle[3])
-            self.boxes[2] = (width - last[2], last[1], last[2], last[3])
+        self.boxes = group_boxes(kind, size)
         self.speed_offset = 0.0
         if kind.speed_offset:
             self.speed_offset = kind.speed_offset if rng.random() > 0.5 else -kind.speed_offset
@@ -105,6 +101,16 @@ class Obstacle:
             if self.timer >= WING_MS:
                 self.frame = (self.frame + 1) % kind.num_frames
                 self.timer = 0.0
+
+
+def group_boxes(kind: ObstacleType, size: int) -> tuple[Box, ...]:
+    """Return the parts of a group: the middle box stretches over it, the last one stays at its right end."""
+    if size == 1:
+        return kind.boxes
+    first, middle, last = kind.boxes
+    width = kind.width * size
+    stretched = (middle[0], middle[1], width - first[2] - last[2], middle[3])
+    return first, stretched, (width - last[2], last[1], last[2], last[3])
 
 
 def js_round(value: float) -> int:

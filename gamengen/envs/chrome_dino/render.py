@@ -38,7 +38,7 @@ class Renderer:
 
     def __init__(self, channels: int = 3) -> None:
         self._channels = channels
-        self._sprites = _sprites(channels)
+        self._sprites = sprites(channels)
         self._grounds = _grounds(channels)
         self._canvas = np.full((HEIGHT, WIDTH * channels), _PAPER, np.uint8)
         self._strip = self._canvas[STRIP_TOP : STRIP_TOP + STRIP_HEIGHT]
@@ -194,7 +194,8 @@ def _cacti(variants: list[list[str]], size: int, height: int, width: int) -> np.
 
 
 @functools.cache
-def _sprites(channels: int) -> dict[object, Sprite]:
+def sprites(channels: int) -> dict[object, Sprite]:
+    """Return all pictures by name: a status and a frame, a kind of obstacle with size and frame, a character, ..."""
     pictures: dict[object, np.ndarray] = {
         (physics.Status.RUNNING, 0): _blocks(art.TREX["run0"], 47, 44, left=1),
         (physics.Status.RUNNING, 1): _blocks(art.TREX["run1"], 47, 44, left=1),
