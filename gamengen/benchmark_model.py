@@ -38,10 +38,10 @@ def record(config: Config, num_items: int = NUM_ITEMS, num_frames: int = ITEM_FR
     return shards.find(f"{config.folder}/gameplay", game)
 
 
-def untrained(config: Config, folder: str) -> Config:
+def untrained(config: Config, folder: str, num_items: int = NUM_ITEMS, num_frames: int = ITEM_FRAMES) -> Config:
     """Return the config of a run in `folder` with play, latents, and untrained models `denoiser` and `distilled`."""
     config = dataclasses.replace(config, storage=folder)
-    game, recorded = config.game_spec(), record(config)
+    game, recorded = config.game_spec(), record(config, num_items, num_frames)
     autoencoder = autoencoders.build(config.autoencoder.name, config.autoencoder.options).eval()
     architecture = Architecture(config.autoencoder.name, config.autoencoder.options)
     model = Model(game, architecture, autoencoder)

@@ -81,7 +81,7 @@ class Model:
     def from_pretrained(cls, folder: str) -> Model:
         """Load a folder; raises ValueError that says which file is missing or damaged."""
         folder = folder.rstrip("/")
-        game = GameSpec.from_json(_read(f"{folder}/game.json", folder))
+        game = GameSpec.from_json(json.dumps(_json(f"{folder}/game.json", folder)))
         settings, state = _load_part(f"{folder}/autoencoder", folder)
         architecture = Architecture(settings["name"], settings["options"])
         autoencoder = autoencoders.build(architecture.name, architecture.options)
@@ -92,7 +92,7 @@ class Model:
         if storage.exists(f"{folder}/starts.safetensors"):
             starts = _tensors(_read(f"{folder}/starts.safetensors", folder), f"{folder}/starts.safetensors")
             model.start_frames, model.start_actions = starts["frames"], starts["actions"]
-        model.provenance = json.loads(_read(f"{folder}/provenance.json", folder))
+        model.provenance = _json(f"{folder}/provenance.json", folder)
         return model
 
     def _load_denoiser(self, folder: str) -> None:
@@ -107,7 +107,7 @@ class Model:
             context_length=self.context_length,
         ).eval()
         _load_state(self.denoiser, state, f"{folder}/denoiser")
-        self.scheduler = json.loads(_read(f"{folder}/scheduler/config.json", folder))
+        self.scheduler = _json(f"{folder}/scheduler/config.json", folder)
 
 
 def build_sampler(settings: Mapping[str, Any]) -> Sampler:
@@ -136,7 +136,7 @@ def _save_part(folder: str, architecture: Architecture, module: nn.Module, extra
 
 
 def _load_part(folder: str, model_folder: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    settings = json.loads(_read(f"{folder}/config.json", model_folder))
+    settings = _json(f"{folder}/config.json", model_folder)
     weights = f"{folder}/model.safetensors"
     return settings, _tensors(_read(weights, model_folder), weights)
 
@@ -157,6 +157,14 @@ def _read(file: str, model_folder: str) -> bytes:
             f"no {file.removeprefix(model_folder + '/')} in {model_folder}; expected a model folder. "
             "Train the model first (`python -m jobs.train`), or give the path of one."
         ) from None
+
+
+def _json(file: str, model_folder: str) -> dict[str, Any]:
+    data = _read(file, model_folder)
+    try:
+        return json.loads(data)
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged ({error}); copy or train it again.") from None
 
 
 def _tensors(data: bytes, file: str) -> dict[str, Tensor]:

@@ -64,6 +64,14 @@ def load_tiny(storage: Path | str, *overrides: str):
     return configs.load(QUICKSTART, [*TINY, f"storage={storage}", *overrides])
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Tiny networks gain nothing by threads, and lose much where the cores are busy."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
 @pytest.fixture
 def tiny_config(tmp_path: Path):
     """The quickstart as a Config with small numbers, in a folder of its own."""
@@ -83,10 +91,14 @@ def recorded(tmp_path_factory: pytest.TempPathFactory):
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory):
     """A tiny run with play, latents and untrained models `autoencoder`, `denoiser`, `distilled`. Tests only read it."""
+    import torch
+
     from gamengen import benchmark_model
 
     folder = tmp_path_factory.mktemp("made")
-    return benchmark_model.untrained(load_tiny(folder, "collect.max_episode_frames=60"), str(folder))
+    config = benchmark_model.untrained(load_tiny(folder), str(folder), num_items=5, num_frames=60)
+    torch.set_num_threads(1)  # the encoder took all
+    return config
 
 
 @pytest.fixture(scope="session")
@@ -100,9 +112,10 @@ def ray_cluster() -> Iterator[None]:
     """A Ray cluster of this test session alone."""
     import ray
 
-    if not ray.is_initialized():
-        ray.init(
-            address="local", num_cpus=8, include_dashboard=False, log_to_driver=False, object_store_memory=500_000_000
-        )
+    started = not ray.is_initialized()
+    if started:
+        memory = 500_000_000
+        ray.init(address="local", num_cpus=8, include_dashboard=False, log_to_driver=False, object_store_memory=memory)
     yield
-    ray.shutdown()
+    if started:
+        ray.shutdown()

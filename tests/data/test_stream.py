@@ -1,0 +1,114 @@
+"""The stream of examples: the same from any position, for any number of workers."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import time
+
+import numpy as np
+import pytest
+
+from gamengen.data import shards
+from gamengen.data.stream import CropSource, Stream, WindowSource, prefetched
+from gamengen.data.window import WindowRules
+
+LANES, BATCH = 4, 8
+
+
+@pytest.fixture(scope="module")
+def stream(made) -> Stream:
+    """Windows of the latents of a real run; small enough that epochs end within a test."""
+    shard_list = shards.find(f"{made.folder}/latents")
+    source = WindowSource(WindowRules(3, restart_joins=0.1, event_fraction=0.2), made.game_spec())
+    return Stream(shard_list, source, seed=1, num_lanes=LANES, batch_size=BATCH)
+
+
+def _take(stream: Stream, count: int, start: int = 0, rank: int = 0, world: int = 1) -> list[list]:
+    return list(itertools.islice(stream.batches(start, rank, world), count))
+
+
+def _same(one: list, other: list) -> bool:
+    if len(one) != len(other):
+        return False
+    flat = [window for batch in one for window in batch], [window for batch in other for window in batch]
+    return all(
+        np.array_equal(a.context, b.context)
+        and np.array_equal(a.actions, b.actions)
+        and np.array_equal(a.target, b.target)
+        for a, b in zip(*flat, strict=True)
+    )
+
+
+def test_it_is_deterministic_and_depends_on_the_seed(stream: Stream) -> None:
+    assert _same(_take(stream, 3), _take(stream, 3))
+    assert not _same(_take(stream, 3), _take(dataclasses.replace(stream, seed=2), 3))
+
+
+@pytest.mark.parametrize("start", [1, 7, 300])
+def test_any_position_goes_on_as_straight(stream: Stream, start: int) -> None:
+    """300 batches lie beyond the first epoch."""
+    straight = _take(stream, start + 2)[start:]
+    assert _same(straight, _take(stream, 2, start=start))
+
+
+def test_workers_share_the_same_global_batches(stream: Stream) -> None:
+    alone = _take(stream, 3, start=5)
+    parts = [_take(stream, 3, start=5, rank=rank, world=2) for rank in range(2)]
+    assert all(len(batch) == BATCH // 2 for part in parts for batch in part)
+    assert _same(alone, [one + other for one, other in zip(*parts, strict=True)])
+
+
+def test_an_epoch_has_every_window_once(made) -> None:
+    source = WindowSource(WindowRules(3), made.game_spec())
+    shard_list = shards.find(f"{made.folder}/latents")
+    stream = Stream(shard_list, source, seed=0, num_lanes=1, batch_size=1)
+    size = source.size(shard_list)
+    targets = [batch[0].target.tobytes() for batch in _take(stream, size)]
+    episodes = list(shards.episodes(shard_list, "train"))
+    assert size == sum(len(episode) - 1 for episode in episodes)
+    assert sorted(targets) == sorted(e.frames[t].tobytes() for e in episodes for t in range(1, len(e)))
+
+
+def test_crops_come_from_the_rows_that_are_coded(recorded) -> None:
+    shard_list = shards.find(f"{recorded.folder}/gameplay")
+    source = CropSource(32, rows=(24, 104))
+    crops = _take(Stream(shard_list, source, seed=0, num_lanes=LANES, batch_size=BATCH), 2)
+    assert all(crop.shape == (32, 32, 3) and crop.dtype == np.uint8 for batch in crops for crop in batch)
+    again = _take(Stream(shard_list, source, seed=0, num_lanes=LANES, batch_size=BATCH), 1, start=1)
+    assert all(np.array_equal(a, b) for a, b in zip(crops[1], again[0], strict=True))
+
+
+def test_what_does_not_divide_is_refused(stream: Stream) -> None:
+    with pytest.raises(ValueError, match="multiple of the 4 lanes"):
+        dataclasses.replace(stream, batch_size=6)
+    with pytest.raises(ValueError, match="3 workers cannot share 4 lanes"):
+        next(stream.batches(0, 0, 3))
+
+
+def test_nothing_to_learn_from_says_so(stream: Stream) -> None:
+    empty = dataclasses.replace(stream, source=dataclasses.replace(stream.source, split="val"))
+    with pytest.raises(ValueError, match="no training episodes"):
+        next(empty.batches(0, 0, 1))
+
+
+def test_prefetching_changes_nothing_and_passes_errors_on() -> None:
+    assert list(itertools.islice(prefetched(iter(range(100))), 50)) == list(range(50))
+
+    def breaks():
+        yield 1
+        raise ValueError("a damaged shard")
+
+    items = prefetched(breaks())
+    assert next(items) == 1
+    with pytest.raises(ValueError, match="a damaged shard"):
+        next(items)
+
+
+def test_prefetching_is_never_far_ahead() -> None:
+    seen = []
+    items = prefetched((seen.append(i) or i for i in itertools.count()), depth=3)
+    next(items)
+    time.sleep(0.3)
+    assert len(seen) <= 6
+    items.close()

@@ -1,0 +1,176 @@
+"""The whole life of a run as Ray jobs on a real head: every phase, then nothing left; and a phase that fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gamengen import config as configs
+from gamengen import local_head, pipeline, storage
+from tests.conftest import QUICKSTART, ROOT, TINY, load_tiny
+
+PHASES = [phase.name for phase in pipeline.PHASES]
+
+
+def _write_summaries(config, ledger: pipeline.Ledger) -> None:
+    for phase in pipeline.PHASES:
+        storage.write_json(f"{config.folder}/summary-{phase.name}.json", {"phase": phase.name})
+        if phase.made:
+            storage.write_json(f"{config.folder}/{phase.made}", {})
+        ledger.note(phase, "here")
+
+
+def test_the_ledger_knows_what_is_done(tiny_config) -> None:
+    ledger = pipeline.Ledger(tiny_config)
+    assert not any(ledger.is_done(phase, "here") for phase in pipeline.PHASES)
+    _write_summaries(tiny_config, ledger)
+    assert all(pipeline.Ledger(tiny_config).is_done(phase, "here") for phase in pipeline.PHASES)
+
+
+@pytest.mark.parametrize(
+    ("override", "first"),
+    [
+        ("seed=5", "train_agent"),
+        ("agent.gamma=0.9", "train_agent"),
+        ("train.autoencoder.steps=9", "train-autoencoder"),
+        ("denoiser.context_length=5", "train-denoiser"),
+        ("train.distill.steps=9", "train-distill"),
+        ("evaluate.num_windows=9", "evaluate"),
+        ("serve.max_players=1", "serve"),
+    ],
+)
+def test_a_changed_setting_undoes_its_phase_and_what_follows(tmp_path: Path, override: str, first: str) -> None:
+    config = load_tiny(tmp_path)
+    _write_summaries(config, pipeline.Ledger(config))
+    changed = pipeline.Ledger(load_tiny(tmp_path, override))
+    done = [phase.name for phase in pipeline.PHASES if changed.is_done(phase, "here")]
+    assert done == PHASES[: PHASES.index(first)]
+
+
+def test_a_lost_result_and_another_summary_are_noticed(tiny_config) -> None:
+    ledger = pipeline.Ledger(tiny_config)
+    _write_summaries(tiny_config, ledger)
+    Path(tiny_config.folder, "denoiser", "game.json").unlink()
+    storage.write_json(f"{tiny_config.folder}/summary-evaluate.json", {"phase": "evaluate", "psnr": 1})
+    done = [phase.name for phase in pipeline.PHASES if ledger.is_done(phase, "here")]
+    assert done == [name for name in PHASES if name not in ("train-denoiser", "evaluate")]
+    assert not ledger.is_done(pipeline.PHASES[-1], "on another cluster")
+
+
+def test_the_table_shows_both_modes() -> None:
+    scores = {"phase": "evaluate", "psnr": 30.1234, "num_windows": 9, "psnr_by_horizon": {"4": 20.0}, "seconds": 3.0}
+    lines = pipeline.table(scores | {"fast": {"psnr": 29.0, "psnr_by_horizon": {"4": 19.5}}}).splitlines()
+    assert [line.split() for line in lines] == [
+        ["normal", "fast"],
+        ["psnr", "30.123", "29"],
+        ["num_windows", "9"],
+        ["psnr_by_horizon", "4", "20", "19.5"],
+    ]
+
+
+def test_a_dead_head_s_file_does_not_count(tmp_path: Path) -> None:
+    head = {"pid": os.getpid(), "began": "0", "address": "a", "dashboard": "d", "temp_folder": str(tmp_path / "t")}
+    (tmp_path / "head.json").write_text(json.dumps(head))
+    assert local_head.running(tmp_path) is None
+    assert local_head.stop(tmp_path) is False
+    assert not (tmp_path / "head.json").exists()
+
+
+def test_the_head_s_sockets_fit_however_deep_the_checkout(tmp_path: Path) -> None:
+    deep = tmp_path.joinpath(*["a-rather-long-folder-name"] * 8)
+    folder = local_head._temp_folder(deep)
+    try:
+        sockets = folder / "session_2026-11-22_23-46-09_408682_1234567" / "sockets" / "plasma_store"
+        assert len(str(sockets)) < 107
+        assert folder.stat().st_mode & 0o077 == 0
+        assert local_head._temp_folder(tmp_path) != folder
+    finally:
+        folder.rmdir()
+        local_head._temp_folder(tmp_path).rmdir()
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local_head.Head]:
+    state = tmp_path_factory.mktemp("head")
+    yield local_head.start(state)
+    leader = local_head.running(state)
+    assert local_head.stop(state)
+    assert leader is not None and not Path(f"/proc/{leader.pid}/task").exists()
+
+
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    storage_folder = tmp_path_factory.mktemp("runs")
+    return ["--config", "configs/quickstart.yaml", *TINY, f"storage={storage_folder}", f"serve.port={port}"]
+
+
+def _pipeline(head: local_head.Head, *arguments: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "jobs.pipeline", "--address", head.dashboard, *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_every_phase_runs_and_a_second_time_there_is_nothing_left(head: local_head.Head, arguments: list[str]) -> None:
+    ended = _pipeline(head, *arguments, timeout=850)
+    assert ended.returncode == 0, ended.stdout[-4000:] + ended.stderr[-2000:]
+    summary = json.loads(ended.stdout.strip().splitlines()[-1])
+    config = configs.load(QUICKSTART, arguments[2:])
+    assert sorted(summary["phases"]) == sorted(PHASES)
+    for name in PHASES:
+        assert storage.read_json(f"{config.folder}/summary-{name}.json"), name
+        assert Path(config.folder, "logs", f"{name}.log").stat().st_size > 0
+    assert Path(summary["report"]).exists()
+    with urllib.request.urlopen(f"{summary['url']}healthz", timeout=10) as answer:
+        assert answer.status == 200
+
+    again = _pipeline(head, *arguments)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert again.stdout.count("nothing left to do") == len(PHASES)
+    assert json.loads(again.stdout.strip().splitlines()[-1])["seconds"] < 30
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_phase_that_fails_ends_the_pipeline_with_its_status_and_line(head: local_head.Head, tmp_path: Path) -> None:
+    overrides = [*TINY, f"storage={tmp_path}", "collect.policies={nobody: 1.0}", "agent.num_episodes=1"]
+    config = configs.load(QUICKSTART, overrides)
+    ledger = pipeline.Ledger(config)
+    agent = pipeline.PHASES[0]
+    storage.write_json(f"{config.folder}/{agent.made}", {})
+    storage.write_json(f"{config.folder}/summary-{agent.name}.json", {"phase": agent.name})
+    ledger.note(agent, head.dashboard)
+    ended = _pipeline(head, "--config", "configs/quickstart.yaml", *overrides, timeout=200)
+    assert ended.returncode == 2, ended.stdout + ended.stderr
+    last = ended.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: collect failed (exit status 2)") and "nobody" in last
+    assert "Traceback" not in ended.stdout + ended.stderr
+
+
+def test_a_user_s_mistake_is_one_line_before_anything_starts() -> None:
+    command = [sys.executable, "-m", "jobs.pipeline", "--config", "configs/quickstart.yaml", "train.step=3"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: ") and len(ended.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["nonsense"]])
+def test_the_command_lists_its_phases(arguments: list[str]) -> None:
+    code = "import sys; from gamengen.cli import main; main()"
+    ended = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode == 0) == (arguments == ["--help"])
+    assert all(name in ended.stdout + ended.stderr for name in ("train_agent", "collect", "serve", "pipeline"))

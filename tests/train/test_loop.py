@@ -1,0 +1,168 @@
+"""The one loop: it goes on bit for bit where a state left off, and knows when something is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from gamengen.data import shards
+from gamengen.train import autoencoder as autoencoder_stage
+from gamengen.train import denoiser as denoiser_stage
+from gamengen.train.loop import Ema, Objective, Progress, fit, learning_rate, make_optimizer
+
+CPU = torch.device("cpu")
+
+
+def _objective(config, stage: str) -> Objective:
+    game = config.game_spec()
+    torch.manual_seed(0)
+    if stage == "autoencoder":
+        return autoencoder_stage.objective(config, game, shards.find(f"{config.folder}/gameplay"), 0, 1)
+    latents = shards.find(f"{config.folder}/latents")
+    if stage == "denoiser":
+        return denoiser_stage.objective(config, game, latents, 0, 1)
+    shape = denoiser_stage._latent_shape(config, game)
+    teacher = denoiser_stage.build(config, game, shape)
+    with torch.no_grad():
+        for parameter in teacher.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return denoiser_stage.distillation(config, game, latents, 0, 1, teacher)
+
+
+def _train(config, stage: str, steps: int, state: dict[str, Any] | None = None, **changes: Any):
+    """Train, and return the averaged weights, the last state as a file would hold it, and the losses."""
+    settings = getattr(config.train, stage)
+    settings = dataclasses.replace(settings, steps=4, checkpoint_every=2, log_every=1, **changes)
+    states: dict[int, dict[str, Any]] = {}
+    lines: list[Progress] = []
+
+    class _Enough(Exception):
+        pass
+
+    def save(step: int, get_state) -> None:
+        states[step] = _copied(get_state())
+        if step == steps < settings.steps:
+            raise _Enough
+
+    weights = None
+    try:
+        weights = fit(_objective(config, stage), settings, device=CPU, state=state, report=lines.append, save=save)
+    except _Enough:
+        pass
+    return weights, states, lines
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.clone()
+    if isinstance(value, dict):
+        return {key: _copied(one) for key, one in value.items()}
+    return [_copied(one) for one in value] if isinstance(value, list) else value
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    return one == other
+
+
+@pytest.mark.parametrize("stage", ["autoencoder", "denoiser", "distill"])
+def test_two_steps_and_a_resume_to_four_equal_four_straight(made, stage: str) -> None:
+    weights, straight, lines = _train(made, stage, 4)
+    _, halfway, _ = _train(made, stage, 2)
+    assert list(halfway) == [2]
+    assert _equal(halfway[2], straight[2])
+    again, resumed, late = _train(made, stage, 4, state=halfway[2])
+    assert _equal(resumed[4], straight[4]), "network, optimizer and average, bit for bit"
+    assert _equal(weights, again)
+    assert [line.loss for line in late] == [line.loss for line in lines[2:]]
+    assert not _equal(straight[2]["network"], straight[4]["network"])
+
+
+def test_a_finished_training_takes_no_step(made) -> None:
+    _, states, _ = _train(made, "denoiser", 4)
+    weights, none, lines = _train(made, "denoiser", 4, state=states[4])
+    assert (none, lines) == ({}, [])
+    assert _equal(weights, states[4]["ema"])
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])
+def test_it_learns(made, optimizer: str) -> None:
+    config = made
+    settings = dataclasses.replace(
+        config.train.denoiser, steps=30, log_every=10, checkpoint_every=100, optimizer=optimizer, learning_rate=3e-3
+    )
+    lines: list[Progress] = []
+    fit(_objective(config, "denoiser"), settings, device=CPU, report=lines.append)
+    assert lines[-1].loss < 0.9 * lines[0].loss
+    assert [line.step for line in lines] == [10, 20, 30]
+    assert lines[-1].seconds_left == 0 and 0 <= lines[-1].data_wait <= 1
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_ends_it_before_a_checkpoint(made, value: float) -> None:
+    objective = _objective(made, "denoiser")
+    broken = dataclasses.replace(
+        objective, loss=lambda network, batch, step: objective.loss(network, batch, step) * (value if step == 2 else 1)
+    )
+    settings = dataclasses.replace(made.train.denoiser, steps=6, checkpoint_every=3)
+    saved: list[int] = []
+    with pytest.raises(FloatingPointError, match="at step 3"):
+        fit(broken, settings, device=CPU, save=lambda step, state: saved.append(step))
+    assert saved == []
+
+
+def test_learning_rates(made) -> None:
+    settings = dataclasses.replace(made.train.denoiser, steps=110, warmup_steps=10, learning_rate=1.0)
+    linear, cosine, constant = (dataclasses.replace(settings, schedule=s) for s in ("linear", "cosine", "constant"))
+    assert [learning_rate(linear, step) for step in (0, 4, 9)] == pytest.approx([0.1, 0.5, 1.0])
+    assert [learning_rate(linear, step) for step in (10, 60, 110)] == pytest.approx([1.0, 0.5, 0.0])
+    assert [learning_rate(cosine, step) for step in (10, 60, 110)] == pytest.approx([1.0, 0.5, 0.0])
+    assert learning_rate(cosine, 35) == pytest.approx(0.5 * (1 + math.cos(math.pi / 4)))
+    assert [learning_rate(constant, step) for step in (10, 60, 109)] == [1.0, 1.0, 1.0]
+    assert learning_rate(dataclasses.replace(linear, warmup_steps=0), 0) == 1.0
+
+
+def test_only_matrices_are_decayed(made) -> None:
+    network = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.GroupNorm(2, 4))
+    settings = dataclasses.replace(made.train.denoiser, weight_decay=0.1)
+    decayed, others = make_optimizer(network, settings).param_groups
+    assert (decayed["weight_decay"], others["weight_decay"]) == (0.1, 0.0)
+    assert [tuple(parameter.shape) for parameter in decayed["params"]] == [(4, 4)]
+    assert len(others["params"]) == 3
+
+
+def test_the_average_follows_slowly_and_early_weights_fade() -> None:
+    network = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(network.weight)
+    ema = Ema(network, 0.9)
+    torch.nn.init.ones_(network.weight)
+    values = []
+    for step in itertools.islice(itertools.count(), 200):
+        ema.update(network, step)
+        values.append(ema.weights["weight"].item())
+    assert values[0] == pytest.approx(0.9)
+    assert values == sorted(values) and values[-1] == pytest.approx(1.0, abs=1e-4)
+    assert network.weight.item() == 1.0
+
+
+def test_two_workers_halves_make_the_whole_loss(made) -> None:
+    game, latents = made.game_spec(), shards.find(f"{made.folder}/latents")
+    whole = _objective(made, "denoiser")
+    network = whole.network
+    expected = float(whole.loss(network, next(whole.batches(3)), 3))
+    halves = []
+    for rank in range(2):
+        half = denoiser_stage.objective(made, game, latents, rank, 2)
+        halves.append(float(half.loss(network, next(half.batches(3)), 3)))
+    assert sum(halves) / 2 == pytest.approx(expected, rel=1e-5)
+    assert halves[0] != halves[1]

@@ -1,0 +1,107 @@
+"""The train job on Ray Train: stages in their order, a killed worker, any number of workers, a second run."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from gamengen.checkpoint import Model
+from gamengen.train import trainer
+from tests.conftest import load_tiny
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
+
+
+def _run(made, folder: Path, *overrides: str, models: tuple[str, ...] = ()):
+    """A run of its own with the shared play, latents and the given models."""
+    config = load_tiny(folder, *overrides)
+    for part in ("gameplay", "latents", *models):
+        shutil.copytree(f"{made.folder}/{part}", f"{config.folder}/{part}")
+    return config
+
+
+def _losses(config, stage: str) -> list[float]:
+    events = EventAccumulator(f"{config.folder}/tensorboard/{stage}")
+    events.Reload()
+    return [event.value for event in events.Scalars("loss")]
+
+
+def test_the_stages_in_their_order_and_then_nothing_left(made, tmp_path: Path) -> None:
+    config = _run(made, tmp_path)
+    for stage, folder in trainer.FOLDERS.items():
+        figures = trainer.train(config, stage)
+        assert figures["stage"] == stage and not figures["resumed"]
+        model = Model.from_pretrained(f"{config.folder}/{folder}")
+        assert (model.denoiser is None) == (stage == "autoencoder")
+        if model.denoiser is not None:
+            assert (
+                model.sampler().timesteps == (config.fast_sampler if stage == "distill" else config.sampler).timesteps
+            )
+            assert len(model.start_frames) > 1
+        json.dumps(figures)
+    begun = time.monotonic()
+    assert all(trainer.train(config, stage)["resumed"] for stage in trainer.FOLDERS)
+    assert time.monotonic() - begun < 15
+
+
+def test_one_and_two_workers_learn_the_same(made, tmp_path: Path) -> None:
+    losses, weights = [], []
+    for workers in (1, 2):
+        config = _run(made, tmp_path / str(workers), f"train.num_workers={workers}", models=("autoencoder",))
+        trainer.train(config, "denoiser")
+        losses.append(_losses(config, "denoiser")[-1])
+        weights.append(load_file(f"{config.folder}/denoiser/denoiser/model.safetensors"))
+    assert losses[0] > 0
+    assert all(torch.allclose(weights[0][name], weights[1][name], atol=1e-4) for name in weights[0])
+
+
+def test_a_killed_worker_costs_nothing(made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    straight = _run(made, tmp_path / "straight", "train.denoiser.steps=40", models=("autoencoder",))
+    trainer.train(straight, "denoiser")
+    config = _run(made, tmp_path / "killed", "train.denoiser.steps=40", models=("autoencoder",))
+    killed: list[int] = []
+
+    def kill() -> None:
+        training = Path(config.folder, "training", "denoiser")
+        while not list(training.glob("step_*")):
+            time.sleep(0.02)
+        for status in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                is_worker = b"RayTrainWorker" in status.read_bytes()
+                is_ours = int(Path(status.parent, "stat").read_text().split(")")[-1].split()[3]) == os.getsid(0)
+            except (OSError, ValueError):
+                continue
+            if is_worker and is_ours:
+                os.kill(int(status.parent.name), signal.SIGKILL)
+                killed.append(int(status.parent.name))
+
+    thread = threading.Thread(target=kill, daemon=True)
+    thread.start()
+    trainer.train(config, "denoiser")
+    thread.join(1)
+    assert killed, "the worker was too fast to be killed"
+    one, other = (load_file(f"{run.folder}/denoiser/denoiser/model.safetensors") for run in (straight, config))
+    assert all(torch.allclose(one[name], other[name], atol=1e-5) for name in one)
+
+
+def test_what_is_missing_is_one_line(made, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no shards in .*gameplay"):
+        trainer.train(load_tiny(tmp_path / "empty"), "autoencoder")
+    config = _run(made, tmp_path / "no-teacher", models=("autoencoder",))
+    with pytest.raises(ValueError, match=r"game\.json.*denoiser.*Train the model first"):
+        trainer.train(config, "distill")
+    with pytest.raises(ValueError, match="unknown stage 'decoder'"):
+        trainer.train(config, "decoder")
+    lanes = _run(made, tmp_path / "lanes", "train.num_workers=3", models=("autoencoder",))
+    with pytest.raises(ValueError, match="3 workers"):
+        trainer.train(lanes, "denoiser")
