@@ -185,7 +185,8 @@ class EvaluateConfig:
     num_action_starts: int
     num_rollouts: int
     rollout_frames: int
-    batch_size: int
+    batch_size: int  # games played side by side by one worker
+    num_workers: int  # 1 works in the job's own process, more share the work as Ray tasks
     use_gpu: bool
     video_frames: int
 

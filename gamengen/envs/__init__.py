@@ -5,10 +5,57 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
+from collections.abc import Mapping, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import gymnasium
+import numpy as np
+
+
+class FramePlayer(Protocol):
+    """Plays N games by their frames alone, and tells what it saw on the last ones, bool [N] each.
+
+    Attributes:
+        over: the game is over.
+        entered: a new event (an obstacle, an enemy) has come into the picture.
+        contact: what ends the game will reach the player by the next frame, and the player does nothing about it.
+        pressed: the restart action is taken in game over.
+    """
+
+    over: np.ndarray
+    entered: np.ndarray
+    contact: np.ndarray
+    pressed: np.ndarray
+
+    def act(self, frames: np.ndarray) -> list[int]:
+        """Look at uint8 [N, H, W, 3] and return the actions."""
+
+
+class Probes(Protocol):
+    """What a game may offer as `PROBES` (a module or an object), so that an evaluation can judge pictures of it.
+
+    Frames are uint8 [N, H, W, 3], real or generated. A game without it is evaluated by its pixels alone.
+
+    Attributes:
+        QUIET_FRAMES: frames after a start in which nothing comes.
+        FOLLOWED_WITHIN: action -> within how many frames the picture must show it, from a free state.
+    """
+
+    QUIET_FRAMES: int
+    FOLLOWED_WITHIN: Mapping[str, int]
+
+    def is_free(self, frames: np.ndarray) -> np.ndarray:
+        """Return where every action would have its plain effect: alive, at rest, nothing near; bool [N]."""
+
+    def shows(self, action: str, frames: np.ndarray) -> np.ndarray:
+        """Return whether each frame shows the action's effect, bool [N]."""
+
+    def static_regions(self, height: int, width: int) -> Mapping[str, tuple[slice, slice]]:
+        """Return rows and columns of what stands still in frames of this size."""
+
+    def player(self, seeds: Sequence[int], carelessness: float = ...) -> FramePlayer:
+        """Return a player of one game per seed; `carelessness` is the share of dangers that it ignores."""
 
 
 def names() -> list[str]:
@@ -20,7 +67,7 @@ def load(name: str) -> ModuleType:
     """Import a game by its name here or by the import path of your own module.
 
     The module has `SPEC: GameSpec` and `make(**options) -> gymnasium.Env`; the env's `unwrapped.game_spec` is the SPEC
-    with what the options changed (frame size, rate).
+    with what the options changed (frame size, rate). It may have `PROBES: Probes`, for the evaluation.
 
     Raises:
         ValueError: no such game, or the module lacks `SPEC` or `make`.

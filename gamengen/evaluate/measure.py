@@ -1,0 +1,171 @@
+"""Measures one worker's share of the evaluation: a model, or the real game for comparison. Knows nothing of Ray."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from gamengen import envs
+from gamengen.config import Config
+from gamengen.data.shards import Episode
+from gamengen.engine import GameEngine
+from gamengen.envs import Probes
+from gamengen.evaluate import held_out, pixels, rollouts
+from gamengen.evaluate.held_out import Start
+
+logger = logging.getLogger(__name__)
+MODELS = {"normal": "denoiser", "fast": "distilled"}  # mode -> the model's folder in the run
+NUM_PICTURES = 6
+_LATEST_AGE = 250  # frames after a start at which a rollout begins at the latest: the game gets faster
+
+
+@dataclass
+class ModelFigures:
+    """What was measured of a model; `followed` and `rollouts` are None for a game without probes."""
+
+    next_frame: pixels.NextFrame
+    horizons: pixels.Horizons
+    followed: dict[str, np.ndarray] | None
+    rollouts: rollouts.Rollouts | None
+
+
+@dataclass
+class RealFigures:
+    """The same of the real game; `references` are held-out frames, uint8 [K, H, W, 3]."""
+
+    followed: dict[str, np.ndarray]
+    rollouts: rollouts.Rollouts
+    references: np.ndarray
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which moments are used for what: drawn from the seed, the same for every mode and number of workers."""
+
+    windows: list[Start]
+    horizons: list[Start]
+    free: list[Start]
+    rollouts: list[Start]
+
+    def share(self, rank: int, world: int) -> Plan:
+        """Return every `world`-th moment, from `rank` on."""
+        return Plan(*(getattr(self, name)[rank::world] for name in Plan.__dataclass_fields__))
+
+
+def plan(config: Config, episodes: Sequence[Episode], probes: Probes | None) -> Plan:
+    """Draw the held-out moments of an evaluation."""
+    settings, seed = config.evaluate, config.seed
+    free = held_out.draw_free(episodes, settings.num_action_starts, seed, probes.is_free) if probes else []
+    rollout_starts = (
+        held_out.draw(
+            episodes, settings.num_rollouts, seed + 1, after=probes.QUIET_FRAMES, before_end=2, first=_LATEST_AGE
+        )
+        if probes
+        else []
+    )
+    return Plan(
+        windows=held_out.draw(episodes, settings.num_windows, seed + 2, after=config.denoiser.context_length),
+        horizons=held_out.draw(
+            episodes, settings.num_horizon_starts, seed + 3,
+            after=config.denoiser.context_length, before_end=max(settings.horizons),
+        ),
+        free=free,
+        rollouts=_repeated(rollout_starts, settings.num_rollouts),
+    )  # fmt: skip
+
+
+def measure_model(config: Config, mode: str, rank: int, world: int) -> ModelFigures:
+    """Measure a worker's share of one mode."""
+    engine = GameEngine.from_pretrained(
+        f"{config.folder}/{MODELS[mode]}", device="cuda" if config.evaluate.use_gpu else "cpu"
+    )
+    if not config.evaluate.use_gpu:
+        _choose_threads(engine, max(1, (os.cpu_count() or 1) // world))
+    probes: Probes | None = getattr(envs.load(config.game.name), "PROBES", None)
+    episodes = held_out.load(f"{config.folder}/gameplay", engine.game, config.seed)
+    return measure_engine(
+        config, engine, plan(config, episodes, probes).share(rank, world), probes, f"{mode} mode", rank
+    )
+
+
+def measure_engine(
+    config: Config, engine: Any, work: Plan, probes: Probes | None, name: str, rank: int = 0
+) -> ModelFigures:
+    """Measure an engine (or anything that plays like one) on the moments of a plan."""
+    settings = config.evaluate
+    logger.info("%s: %d windows, %d horizons' starts", name, len(work.windows), len(work.horizons))
+    next_frame = pixels.next_frame(engine, work.windows, settings.batch_size, 0 if rank else NUM_PICTURES)
+    num_clips = 0 if rank else -(-settings.video_frames // max(settings.horizons))
+    horizons = pixels.by_horizon(engine, work.horizons, settings.horizons, settings.batch_size, num_clips)
+    if probes is None:
+        return ModelFigures(next_frame, horizons, None, None)
+    logger.info("%s: %d starts for each action, %d rollouts", name, len(work.free), len(work.rollouts))
+    followed = {
+        action: pixels.followed(engine, work.free, action, probes, settings.batch_size)
+        for action in probes.FOLLOWED_WITHIN
+    }
+    played = []
+    for first in range(0, len(work.rollouts), settings.batch_size):
+        starts = work.rollouts[first : first + settings.batch_size]
+        seeds = _seeds(config, rank, first, len(starts))
+        games = rollouts.GeneratedGames(engine, starts, seeds)
+        film = rank == first == 0
+        played.append(rollouts.play(games, probes.player(seeds), settings.rollout_frames, name=name, keep_film=film))
+    return ModelFigures(next_frame, horizons, followed, rollouts.merge(played) if played else None)
+
+
+def measure_real(config: Config, rank: int, world: int, num_references: int = 400) -> RealFigures | None:
+    """Measure a worker's share of the same in the real game, None for a game without probes."""
+    probes: Probes | None = getattr(envs.load(config.game.name), "PROBES", None)
+    if probes is None:
+        return None
+    settings, game = config.evaluate, config.game_spec()
+    episodes = held_out.load(f"{config.folder}/gameplay", game, config.seed)
+    starts = plan(config, episodes, probes).share(rank, world).rollouts
+    followed = {}
+    for action in probes.FOLLOWED_WITHIN:
+        taken = held_out.draw_free(
+            episodes, settings.num_action_starts, config.seed, probes.is_free, next_action=game.action_index(action)
+        )[rank::world]
+        followed[action] = pixels.followed_in_recordings(taken, action, probes)
+    seeds = _seeds(config, rank, 0, len(starts))
+    games = rollouts.RealGames(
+        lambda: envs.make(config.game.name, **config.game.options), seeds, [start.frame - 1 for start in starts], probes
+    )
+    played = rollouts.play(games, probes.player(seeds), settings.rollout_frames, name="real game")
+    frames = held_out.draw(episodes, num_references, config.seed + 4)
+    return RealFigures(followed, played, np.stack([start.future(1)[0] for start in frames]))
+
+
+def _choose_threads(engine: GameEngine, most: int) -> None:
+    """Take as many threads as pay off right now: on a machine that others use too, several wait for each other."""
+    context = torch.zeros(1, engine.context_length, *engine.latent_shape)
+    state = engine.begin_latents(context, torch.zeros(1, engine.context_length - 1), [0])
+    seconds = {}
+    for threads in sorted({1, most}):
+        torch.set_num_threads(threads)
+        times = []
+        for _ in range(4):  # the first warms up
+            begun = time.perf_counter()
+            engine.step(state, [0])
+            times.append(time.perf_counter() - begun)
+        seconds[threads] = sorted(times[1:])[1]
+    best = min(seconds, key=lambda threads: seconds[threads])
+    torch.set_num_threads(best)
+    logger.info("%d of %d threads: %.0f ms per frame", best, most, 1000 * seconds[best])
+
+
+def _seeds(config: Config, rank: int, first: int, count: int) -> list[int]:
+    return [config.seed * 1_000_003 + 10_007 * rank + first + index for index in range(count)]
+
+
+def _repeated(starts: list[Start], count: int) -> list[Start]:
+    """Where held-out play has fewer moments than wanted, begin several games at each: their noise differs."""
+    return [starts[index % len(starts)] for index in range(count)] if starts else []

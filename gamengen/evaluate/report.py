@@ -1,0 +1,170 @@
+"""Writes `evaluation/`: the page, the films and the contact sheets. Shows figures and makes none."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import html
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from gamengen import storage
+from gamengen.config import Config
+from gamengen.envs import Probes
+from gamengen.evaluate import film, pictures, rollouts
+from gamengen.evaluate.measure import ModelFigures, RealFigures
+
+logger = logging.getLogger(__name__)
+_BINS = 5
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1240px; margin: 2rem auto; padding: 0 1rem; color: #1f2328 }
+h1 { margin-bottom: 0 } h2 { margin-top: 2.2rem; border-bottom: 1px solid #d0d7de } small, .muted { color: #59636e }
+table { border-collapse: collapse } td, th { padding: .25rem .9rem; border-bottom: 1px solid #d0d7de }
+td, th { text-align: right }
+td:first-child, th:first-child { text-align: left } img, video { max-width: 100% } .plots img { width: 49% }
+"""
+_ROWS: tuple[tuple[str, str, str], ...] = (  # key, words, format
+    ("psnr", "PSNR of the next frame, dB", ".2f"),
+    ("psnr_copy_last", "… of a copy of the last frame", ".2f"),
+    ("psnr_ceiling", "… of the autoencoder (ceiling)", ".2f"),
+    ("psnr_gain", "gain over the copy, dB", "+.2f"),
+    ("headroom", "headroom used: gain / (ceiling - copy)", ".2f"),
+    ("ssim", "SSIM of the next frame", ".4f"),
+    ("ssim_copy_last", "… of a copy of the last frame", ".4f"),
+    ("ssim_ceiling", "… of the autoencoder (ceiling)", ".4f"),
+    ("event_rate", "events per 100 frames", ".2f"),
+    ("event_rate_ratio", "… against the real game", ".2f"),
+    ("crash_rate", "contacts that end the game", ".0%"),
+    ("num_contacts", "… of so many contacts", "d"),
+    ("game_over_share", "share of frames in game over", ".1%"),
+    ("stuck_rollouts", "rollouts stuck in game over", "d"),
+    ("static_psnr_500", "still regions at the rollouts' end, PSNR in dB", ".1f"),
+    ("rollout_frames_per_second", "frames per second of all rollouts together", ".0f"),
+)
+_LIMITS = """
+<p><b>Next frame</b>: the recorded frames before it are given; the intervals are 95&nbsp;% bootstrap intervals of the
+mean. PSNR is the mean over frames, identical frames count as 60&nbsp;dB. <b>Horizons</b>: the model goes on from its
+own frames with the recorded actions; &ldquo;holding&rdquo; repeats the last recorded frame. After a random event (a
+new obstacle) the recorded future is only one of many, so that a good model need not match it: read these curves
+beside the event rate.</p>
+<p><b>Rollouts</b>: a player that sees only the frames, the same in the model and in the real game, which is first
+played as far as the model's start lies in its episode. Events are counted in frames that are alive and past the quiet
+time after a start, in both. A <b>contact</b> is a danger that the player chose to ignore and that will reach it by
+the next frame while it stands; it counts as a crash if the game is over within 4 frames. A rollout is <b>stuck</b>
+when game over still shows 60 frames after the restart action. <b>Still regions</b> are compared, each by itself, with
+the nearest of 400 recorded frames: the real game scores what the column &ldquo;real game&rdquo; says, not infinity,
+since its score and ground need not be among those.</p>
+<p><b>Limits</b>: what is seen in frames is judged by templates of the game's own pictures; a blurred thing may be
+missed or counted twice. The recognition is checked on the real game, in the same column. Rates over some hundred
+events are good to about 10&nbsp;%. The 1-step mode is a distilled network of its own. PSNR says nothing about whether
+the game stays a game.</p>
+"""
+
+
+def write(
+    config: Config,
+    folder: str,
+    figures: Mapping[str, ModelFigures],
+    real: RealFigures | None,
+    probes: Probes | None,
+    summary: Mapping[str, Any],
+    hardware: str,
+) -> None:
+    """Write report.html, side_by_side.mp4 and, for every mode, its contact sheet and film."""
+    rate = config.game_spec().frames_per_second
+    frames = film.side_by_side(figures["normal"].horizons.clips, config.evaluate.video_frames)
+    storage.write_bytes(f"{folder}/side_by_side.mp4", film.encode(frames, rate))
+    parts = [_head(config, hardware), _table(summary), *_plots(figures, real, probes, summary)]
+    parts.append("<h2>Real (left) and generated (right), the same actions</h2>")
+    parts.append("<video src='side_by_side.mp4' controls loop autoplay muted></video>")
+    for mode, measured in figures.items():
+        parts.append(f"<h2>Next frame, {mode} mode: recorded, generated, difference</h2>")
+        parts.append(_image(pictures.strips(measured.next_frame.real, measured.next_frame.generated)))
+        if measured.rollouts is not None:
+            parts += _rollouts(folder, mode, measured.rollouts, rate)
+    parts.append(f"<h2>What the figures mean, and what they do not</h2>{_LIMITS}")
+    page = f"<!doctype html><meta charset=utf-8><title>{html.escape(config.run)}</title><style>{_STYLE}</style>"
+    storage.write_bytes(f"{folder}/report.html", (page + "\n".join(parts)).encode())
+    logger.info("report: %s/report.html", folder)
+
+
+def _head(config: Config, hardware: str) -> str:
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    name = html.escape(f"{config.run}: a neural {config.game.name}")
+    return (
+        f"<h1>{name}</h1><p class=muted>Held-out play, {now}, {html.escape(hardware)}, seed {config.seed}, "
+        "<code>python -m jobs.evaluate</code></p>"
+    )
+
+
+def _table(summary: Mapping[str, Any]) -> str:
+    columns = {"normal mode": summary, "1-step mode": summary["fast"] or {}, "real game": summary["real"] or {}}
+    followed = [(key, f"{key.removesuffix('_followed')} is followed", ".0%") for key in summary if "_followed" in key]
+    horizons = [
+        (
+            ("psnr_by_horizon", horizon),
+            f"PSNR after {horizon} frames on its own (holding: {hold or float('nan'):.2f})",
+            ".2f",
+        )
+        for horizon, hold in summary["psnr_hold_by_horizon"].items()
+    ]
+    lines = []
+    for key, words, form in [*_ROWS[:8], *horizons, *followed, *_ROWS[8:]]:
+        cells = "".join(f"<td>{_cell(column, key, form)}</td>" for column in columns.values())
+        lines.append(f"<tr><td>{words}</td>{cells}</tr>")
+    notes = "".join(f"<li>{html.escape(k)}: {html.escape(v)}</li>" for k, v in summary.get("reasons", {}).items())
+    sizes = (
+        f"{summary['num_windows']} windows, {summary['num_horizon_starts']} starts for the horizons, "
+        f"{summary.get('num_action_starts', 0)} for each action, {summary['num_rollouts']} rollouts of "
+        f"{summary.get('rollout_frames', 0)} frames."
+    )
+    head = "".join(f"<th>{name}</th>" for name in columns)
+    return f"<p>{sizes}</p><table><tr><th></th>{head}</tr>{''.join(lines)}</table><ul>{notes}</ul>"
+
+
+def _cell(column: Mapping[str, Any], key: str | tuple[str, str], form: str) -> str:
+    value = column.get(key) if isinstance(key, str) else column.get(key[0], {}).get(key[1])
+    if value is None:
+        return "&ndash;"
+    text = format(value, form)
+    if key == "psnr":
+        low, high = column["intervals"]["psnr"]
+        text += f" <small>({low:.2f} to {high:.2f})</small>"
+    return text
+
+
+def _plots(
+    figures: Mapping[str, ModelFigures], real: RealFigures | None, probes: Probes | None, summary: Mapping[str, Any]
+) -> list[str]:
+    plots = [pictures.next_frame_plot(summary), pictures.horizon_plot(summary)]
+    if probes is not None and real is not None:
+        played = {mode: measured.rollouts for mode, measured in figures.items() if measured.rollouts is not None}
+        num_frames = len(real.rollouts.over)
+        rates = {
+            name: rollouts.event_rates(part, probes.QUIET_FRAMES, _BINS)
+            for name, part in {**played, "real": real.rollouts}.items()
+        }
+        plots.append(pictures.time_plot(rates, num_frames, "Events over the rollouts", "events per 100 frames"))
+        height, width = real.references.shape[1:3]
+        regions = probes.static_regions(height, width)
+        static = {
+            name: [float(rollouts.static_psnr(shot, real.references, regions)[0].mean()) for shot in part.snapshots]
+            for name, part in {**played, "real": real.rollouts}.items()
+        }
+        plots.append(pictures.time_plot(static, num_frames, "Drift: what should stand still", "PSNR, dB"))
+    return ["<h2>Plots</h2><div class=plots>", *map(_image, plots), "</div>"]
+
+
+def _rollouts(folder: str, mode: str, played: rollouts.Rollouts, frames_per_second: float) -> list[str]:
+    sheet = pictures.contact_sheet(played.snapshots)
+    storage.write_bytes(f"{folder}/rollouts_{mode}.png", sheet)
+    parts = [f"<h2>Rollouts, {mode} mode: four games, time downwards</h2>", _image(sheet)]
+    if played.film is not None:
+        storage.write_bytes(f"{folder}/rollout_{mode}.mp4", film.encode(played.film, frames_per_second))
+        parts.append(f"<p>The first one in full:</p><video src='rollout_{mode}.mp4' controls loop muted></video>")
+    return parts
+
+
+def _image(data: bytes) -> str:
+    return f"<img src='data:image/png;base64,{base64.b64encode(data).decode()}'>"

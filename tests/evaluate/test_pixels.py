@@ -1,0 +1,115 @@
+"""Pixels: a model that knows the recording scores what is perfect, one that copies scores what copying scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from gamengen.config import Config
+from gamengen.envs.chrome_dino import PROBES
+from gamengen.evaluate import held_out, pixels, summary
+from gamengen.evaluate.measure import ModelFigures
+
+
+class Identity(nn.Module):
+    """An autoencoder without loss."""
+
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        return images
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        return latents
+
+
+@dataclass
+class FakeEngine:
+    """Plays like a GameEngine whose latents are frames: the recorded future, or the last frame again."""
+
+    game: object
+    episodes: list
+    perfect: bool
+    context_length: int = 4
+
+    def __post_init__(self) -> None:
+        self.autoencoder = Identity()
+        self.places = {e.frames[t].tobytes(): (e, t) for e in self.episodes for t in range(len(e))}
+
+    def begin(self, frames: np.ndarray, actions: np.ndarray, seeds: range) -> list:
+        assert frames.shape[1] == 4 and actions.shape[1] == 3
+        return [self.places[last.tobytes()] for last in frames[:, -1]]
+
+    def step_latents(self, state: list, actions: list[int]) -> tuple[np.ndarray, list]:
+        if self.perfect:
+            state = [(e, min(t + 1, len(e) - 1)) for e, t in state]
+        return np.stack([e.frames[t] for e, t in state]), state
+
+    def decode(self, latents: np.ndarray) -> np.ndarray:
+        return latents
+
+    def step(self, state: list, actions: list[int]) -> tuple[np.ndarray, list]:
+        return self.step_latents(state, actions)
+
+
+@pytest.fixture(scope="module")
+def episodes(run: Config) -> list:
+    return held_out.load(f"{run.folder}/gameplay", run.game_spec(), 0)
+
+
+@pytest.mark.parametrize("perfect", [True, False])
+def test_figures_of_a_perfect_model_and_of_copying(run: Config, episodes: list, perfect: bool) -> None:
+    engine = FakeEngine(run.game_spec(), episodes, perfect)
+    starts = held_out.draw(episodes, 7, 0, after=4, before_end=5)
+    frame = pixels.next_frame(engine, starts, 3, num_pictures=5)
+    horizons = pixels.by_horizon(engine, starts, (1, 4), 3, num_clips=4)
+    result = summary.of_model(run, ModelFigures(frame, horizons, None, None), None, None)
+    assert len(frame.psnr) == 7 and len(frame.real) == 5 and len(horizons.clips) == 4
+    assert result["psnr_ceiling"] == 60.0
+    if perfect:
+        assert result["psnr"] == 60.0 and result["ssim"] == pytest.approx(1) and result["headroom"] == 1.0
+        assert result["psnr_by_horizon"] == {"1": 60.0, "4": 60.0}
+        assert all((real == generated).all() for real, generated in horizons.clips)
+    else:
+        assert result["psnr"] == result["psnr_copy_last"] < 40 and result["headroom"] == 0.0
+        assert result["psnr_by_horizon"] == result["psnr_hold_by_horizon"]
+        assert horizons.hold[:, 1].mean() < horizons.hold[:, 0].mean()
+
+
+def test_without_probes_the_game_s_figures_are_null_with_a_reason(run: Config, episodes: list) -> None:
+    engine = FakeEngine(run.game_spec(), episodes, True)
+    starts = held_out.draw(episodes, 2, 0)
+    frame, horizons = pixels.next_frame(engine, starts, 2), pixels.by_horizon(engine, starts, (1, 4), 2)
+    result = summary.of_model(run, ModelFigures(frame, horizons, None, None), None, None)
+    for key in (
+        "jump_followed",
+        "duck_followed",
+        "event_rate_ratio",
+        "crash_rate",
+        "stuck_rollouts",
+        "static_psnr_500",
+    ):
+        assert result[key] is None and "PROBES" in result["reasons"][key]
+
+
+def test_actions_are_seen_in_recordings_and_not_in_a_frozen_picture(run: Config, episodes: list) -> None:
+    game = run.game_spec()
+    frozen = FakeEngine(game, episodes, perfect=False)
+    for action in ("jump", "duck"):
+        taken = held_out.draw_free(episodes, 4, 0, PROBES.is_free, next_action=game.action_index(action))
+        assert len(taken) >= 2
+        assert pixels.followed_in_recordings(taken, action, PROBES).all()
+        assert pixels.followed(FakeEngine(game, episodes, perfect=True), taken, action, PROBES, 2).all()
+        assert not pixels.followed(frozen, taken, action, PROBES, 2).any()
+
+
+def test_starts_keep_their_bounds_and_pasts_their_episode(episodes: list) -> None:
+    starts = held_out.draw(episodes, 50, 1, after=20, before_end=30, first=60)
+    assert len({(s.episode.id, s.frame) for s in starts}) == 50
+    assert all(20 <= s.frame <= min(60, len(s.episode) - 30) for s in starts)
+    early = held_out.Start(episodes[0], 2)
+    frames, actions = held_out.pasts([early], 4)
+    assert (frames[0] == episodes[0].frames[[0, 0, 0, 1]]).all()
+    assert actions[0].tolist() == [0, 0, episodes[0].actions[0]]
