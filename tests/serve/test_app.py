@@ -62,7 +62,7 @@ def test_nothing_else_is_served(served, name):
 def test_play_in_lock_step(served):
     async def play():
         async with client.connect(served["url"]) as game:
-            assert game.spec.actions == ("noop", "jump", "duck") or "jump" in game.spec.actions
+            assert "jump" in game.spec.actions
             assert game.frame.image.shape == (game.spec.height, game.spec.width, 3) and game.frame.is_start
             for number in range(2, 7):
                 frame = await game.step("jump")

@@ -95,7 +95,7 @@ def test_held_key_reaches_the_server(page):
     page.keyboard.up("Space")
     page.keyboard.up("ArrowDown")
     pattern = r'"type":"action","action":"(\w+)"'
-    expected, actions = ["duck", "jump", "duck", "noop"], []
+    expected, actions = ["duck", "jump", "duck", "none"], []
     for _ in range(100):  # Playwright hears of what was sent a little later
         actions = [found.group(1) for data in sent if (found := re.search(pattern, str(data)))]
         if actions[-4:] == expected:
