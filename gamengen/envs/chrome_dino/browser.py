@@ -213,6 +213,10 @@ class BrowserDino(gymnasium.Env[np.ndarray, np.int64]):
         assert self._browser is not None
         return self._browser.version
 
+    def set_immortal(self, immortal: bool) -> None:
+        """Say whether the games from the next reset on go on through every hit."""
+        self._immortal = immortal
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:

@@ -245,10 +245,12 @@ def _obstacle_near_trex(dark: np.ndarray, hidden: np.ndarray) -> SimpleNamespace
         return None
     best, best_value = None, _MIN_EXPLAINED
     for kind, size, y, picture in _obstacle_pictures():
-        rows = slice(render.STRIP_TOP + y - _BAND.start, render.STRIP_TOP + y - _BAND.start + picture.shape[1])
-        shown = picture.ravel()
-        explained = _slide(ink[:, rows], len(picture)) @ (3 * shown - 1)  # ink: 2 dark - 1, paper: - dark
-        values = explained - _slide(seen[:, rows], len(picture)) @ shown
+        top = render.STRIP_TOP + y - _BAND.start
+        rows = slice(top, top + picture.shape[1])
+        # a pixel of the picture's ink is worth 2 dark - 1, one of its paper - dark, a hidden one nothing
+        gains = _slide(3 * ink[:, rows] - seen[:, rows], len(picture)) @ picture.ravel()
+        upto = np.concatenate([[0.0], ink[:, rows].sum(axis=1).cumsum()])
+        values = gains - (upto[len(picture) :] - upto[: -len(picture)])
         place = int(values.argmax())
         if values[place] > best_value:
             best_value = values[place]
