@@ -31,6 +31,7 @@ LOGICAL_CPUS = 8  # see gamengen.ray_cluster: a pipeline of Ray Data waits for e
 OBJECT_STORE_BYTES = 1_500_000_000
 START_SECONDS = 120.0
 STOP_SECONDS = 8.0
+ATTEMPTS = 3
 _LONGEST_TEMP_FOLDER = 40  # Ray puts 66 more characters behind it, and a Unix socket's path may have 107
 
 
@@ -61,9 +62,20 @@ def start(state: Path = DEFAULT_STATE) -> Head:
         ValueError: it did not come up; names the log.
     """
     head = running(state)
-    if head is not None:
-        _wait_until_ready(head, state)
+    if head is not None and _is_ready(head, state):
         return head
+    for _ in range(ATTEMPTS):  # on a machine that is busy, Ray gives itself up after half a minute
+        stop(state)
+        if _is_ready(_launch(state), state):
+            return running(state) or start(state)
+    stop(state)
+    lines = (state / "head.log").read_text(errors="replace").strip().splitlines()
+    reason = lines[-1] if lines else "it said nothing"
+    raise ValueError(f"the local Ray head did not come up: {reason} See {state / 'head.log'}.")
+
+
+def _launch(state: Path) -> Head:
+    """Start the head's process and write down how it is found."""
     state.mkdir(parents=True, exist_ok=True)
     temp_folder = _temp_folder(state)
     gcs, dashboard, client, agent, agent_grpc, metrics = _free_ports(6)
@@ -80,9 +92,9 @@ def start(state: Path = DEFAULT_STATE) -> Head:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=_environment()
         )
-    head = Head(process.pid, _began(process.pid), f"127.0.0.1:{gcs}", f"http://127.0.0.1:{dashboard}", str(temp_folder))
+    address, url = f"127.0.0.1:{gcs}", f"http://127.0.0.1:{dashboard}"
+    head = Head(process.pid, _began(process.pid), address, url, str(temp_folder))
     (state / "head.json").write_text(json.dumps(dataclasses.asdict(head), indent=2) + "\n")
-    _wait_until_ready(head, state, process)
     return head
 
 
@@ -131,23 +143,19 @@ def _free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
-def _wait_until_ready(head: Head, state: Path, process: subprocess.Popen[bytes] | None = None) -> None:
-    """Wait until the head takes jobs."""
+def _is_ready(head: Head, state: Path) -> bool:
+    """Wait until the head takes jobs; False if it ends or takes too long."""
     deadline = time.monotonic() + START_SECONDS
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    while time.monotonic() < deadline:
+    while _began(head.pid) == head.began and time.monotonic() < deadline:
         try:
-            with opener.open(f"{head.dashboard}/api/jobs/", timeout=5):
-                return
+            if "Ray runtime started" in (state / "head.log").read_text(errors="replace"):
+                with opener.open(f"{head.dashboard}/api/jobs/", timeout=10):
+                    return True
         except OSError:
             pass
-        if process.poll() is not None if process else _began(head.pid) != head.began:
-            break
         time.sleep(0.3)
-    stop(state)
-    lines = (state / "head.log").read_text(errors="replace").strip().splitlines()
-    reason = lines[-1] if lines else "it said nothing"
-    raise ValueError(f"the local Ray head did not come up: {reason} See {state / 'head.log'}.")
+    return False
 
 
 def _began(pid: int) -> str:

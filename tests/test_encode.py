@@ -73,11 +73,11 @@ def test_another_autoencoder_s_latents_are_made_anew(run) -> None:
 
 
 def test_what_is_missing_or_does_not_fit_is_one_line(run) -> None:
-    with pytest.raises(ValueError, match="another game or frame size|holds chrome_dino at 256x128"):
+    with pytest.raises(ValueError, match="holds chrome_dino at 256x128"):
         phase.encode(load_tiny(run.storage, "game.options.downscale=1", "autoencoder.options.margins=[48, 48]"))
     shutil.rmtree(f"{run.folder}/autoencoder")
     with pytest.raises(ValueError, match=r"game\.json.*autoencoder"):
         phase.encode(run)
     shutil.rmtree(f"{run.folder}/gameplay")
-    with pytest.raises(ValueError, match="no shards in .*gameplay"):
+    with pytest.raises(ValueError, match=r"no shards in .*gameplay"):
         phase.encode(run)

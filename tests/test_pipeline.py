@@ -102,8 +102,9 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local_head.Head]:
     state = tmp_path_factory.mktemp("head")
     yield local_head.start(state)
     leader = local_head.running(state)
+    assert leader is not None
     assert local_head.stop(state)
-    assert leader is not None and not Path(f"/proc/{leader.pid}/task").exists()
+    assert local_head._session(leader.pid) == [] and local_head.running(state) is None
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,24 @@ def _run(made, folder: Path, *overrides: str, models: tuple[str, ...] = ()):
     return config
 
 
+def _our_train_workers() -> list[int]:
+    """Return the training workers that descend from this process, and nobody else's."""
+    parents: dict[int, int] = {}
+    workers = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            if b"RayTrainWorker" in (folder / "cmdline").read_bytes():
+                workers.append(int(folder.name))
+        except OSError:
+            continue
+
+    def is_ours(pid: int) -> bool:
+        return pid == os.getpid() or (pid in parents and is_ours(parents[pid]))
+
+    return [pid for pid in workers if is_ours(pid)]
+
+
 def _losses(config, stage: str) -> list[float]:
     events = EventAccumulator(f"{config.folder}/tensorboard/{stage}")
     events.Reload()
@@ -65,7 +83,7 @@ def test_one_and_two_workers_learn_the_same(made, tmp_path: Path) -> None:
     assert all(torch.allclose(weights[0][name], weights[1][name], atol=1e-4) for name in weights[0])
 
 
-def test_a_killed_worker_costs_nothing(made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_worker_costs_nothing(made, tmp_path: Path) -> None:
     straight = _run(made, tmp_path / "straight", "train.denoiser.steps=40", models=("autoencoder",))
     trainer.train(straight, "denoiser")
     config = _run(made, tmp_path / "killed", "train.denoiser.steps=40", models=("autoencoder",))
@@ -75,15 +93,9 @@ def test_a_killed_worker_costs_nothing(made, tmp_path: Path, monkeypatch: pytest
         training = Path(config.folder, "training", "denoiser")
         while not list(training.glob("step_*")):
             time.sleep(0.02)
-        for status in Path("/proc").glob("[0-9]*/cmdline"):
-            try:
-                is_worker = b"RayTrainWorker" in status.read_bytes()
-                is_ours = int(Path(status.parent, "stat").read_text().split(")")[-1].split()[3]) == os.getsid(0)
-            except (OSError, ValueError):
-                continue
-            if is_worker and is_ours:
-                os.kill(int(status.parent.name), signal.SIGKILL)
-                killed.append(int(status.parent.name))
+        for pid in _our_train_workers():
+            os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
 
     thread = threading.Thread(target=kill, daemon=True)
     thread.start()
@@ -95,7 +107,7 @@ def test_a_killed_worker_costs_nothing(made, tmp_path: Path, monkeypatch: pytest
 
 
 def test_what_is_missing_is_one_line(made, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no shards in .*gameplay"):
+    with pytest.raises(ValueError, match=r"no shards in .*gameplay"):
         trainer.train(load_tiny(tmp_path / "empty"), "autoencoder")
     config = _run(made, tmp_path / "no-teacher", models=("autoencoder",))
     with pytest.raises(ValueError, match=r"game\.json.*denoiser.*Train the model first"):
