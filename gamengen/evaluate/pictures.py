@@ -60,7 +60,8 @@ def next_frame_plot(summary: Mapping[str, Any]) -> bytes:
     _line(axes, summary["psnr_copy_last"], "copy of the last frame", "copy")
     axes.set_xticks(range(len(modes)), [f"{name} mode" for name in modes])
     axes.set(ylabel="PSNR, dB", title="Next frame after recorded frames", xlim=(-0.6, len(modes) - 0.4))
-    axes.set_ylim(bottom=max(0, summary["psnr_copy_last"] - 5))
+    lowest = min([summary["psnr_copy_last"], *(figures["psnr"] for figures in modes.values())])
+    axes.set_ylim(bottom=max(0, lowest - 5))
     axes.legend(loc="lower right", fontsize=8)
     return _bytes(figure)
 
@@ -80,11 +81,12 @@ def horizon_plot(summary: Mapping[str, Any]) -> bytes:
     return _bytes(figure)
 
 
-def time_plot(curves: Mapping[str, Sequence[float | None]], num_frames: int, title: str, label: str) -> bytes:
+def time_plot(
+    curves: Mapping[str, Sequence[float | None]], times: Sequence[float] | np.ndarray, title: str, label: str
+) -> bytes:
     """Something over the time of the rollouts, one curve per mode."""
     figure, axes = _figure()
     for name, values in curves.items():
-        times = np.linspace(0, num_frames, 2 * len(values) + 1)[1::2]  # the middle of each part
         axes.plot(times, [np.nan if v is None else v for v in values], "o-", color=_COLOURS[name], label=name)
     axes.set(xlabel="frame of the rollout", ylabel=label, title=title)
     axes.set_ylim(bottom=0)

@@ -9,6 +9,8 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from gamengen import storage
 from gamengen.config import Config
 from gamengen.envs import Probes
@@ -22,7 +24,8 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 1240px; margin: 2rem aut
 h1 { margin-bottom: 0 } h2 { margin-top: 2.2rem; border-bottom: 1px solid #d0d7de } small, .muted { color: #59636e }
 table { border-collapse: collapse } td, th { padding: .25rem .9rem; border-bottom: 1px solid #d0d7de }
 td, th { text-align: right }
-td:first-child, th:first-child { text-align: left } img, video { max-width: 100% } .plots img { width: 49% }
+td:first-child, th:first-child { text-align: left } img, video { width: 100%; image-rendering: pixelated }
+.plots img { width: 49%; image-rendering: auto }
 """
 _ROWS: tuple[tuple[str, str, str], ...] = (  # key, words, format
     ("psnr", "PSNR of the next frame, dB", ".2f"),
@@ -141,18 +144,20 @@ def _plots(
     if probes is not None and real is not None:
         played = {mode: measured.rollouts for mode, measured in figures.items() if measured.rollouts is not None}
         num_frames = len(real.rollouts.over)
+        middles = (np.arange(_BINS) + 0.5) * num_frames / _BINS
+        shots = np.linspace(0, num_frames, len(real.rollouts.snapshots))
         rates = {
             name: rollouts.event_rates(part, probes.QUIET_FRAMES, _BINS)
             for name, part in {**played, "real": real.rollouts}.items()
         }
-        plots.append(pictures.time_plot(rates, num_frames, "Events over the rollouts", "events per 100 frames"))
+        plots.append(pictures.time_plot(rates, middles, "Events over the rollouts", "events per 100 frames"))
         height, width = real.references.shape[1:3]
         regions = probes.static_regions(height, width)
         static = {
             name: [float(rollouts.static_psnr(shot, real.references, regions)[0].mean()) for shot in part.snapshots]
             for name, part in {**played, "real": real.rollouts}.items()
         }
-        plots.append(pictures.time_plot(static, num_frames, "Drift: what should stand still", "PSNR, dB"))
+        plots.append(pictures.time_plot(static, shots, "Drift: what should stand still", "PSNR, dB"))
     return ["<h2>Plots</h2><div class=plots>", *map(_image, plots), "</div>"]
 
 

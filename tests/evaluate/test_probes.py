@@ -15,17 +15,18 @@ from gamengen.envs.chrome_dino.scene import look
 
 @functools.cache
 def played(downscale: int, num_steps: int) -> tuple[np.ndarray, list[dict]]:
-    """Play with a clumsy scripted player that also jumps and ducks without need; returns frames and infos."""
+    """Play with the scripted player for 90 frames, then without touching a key; returns frames and infos."""
     env = envs.make("chrome_dino", downscale=downscale)
-    policy = envs.load("chrome_dino").SCRIPTED(skill=0.2, playfulness=0.1)
+    policy = envs.load("chrome_dino").SCRIPTED(skill=1.0, playfulness=0.1)
     rng = np.random.default_rng(0)
     frames, infos = [], []
     while len(frames) < num_steps:
         policy.reset(rng)
         _, info = env.reset(seed=len(frames))
-        ended = False
+        ended, count = False, 0
         while not ended and len(frames) < num_steps:
-            _, _, ended, _, info = env.step(policy.action(info))
+            _, _, ended, _, info = env.step(policy.action(info) if count < 90 else 0)
+            count += 1
             frames.append(env.render())
             infos.append(info)
     return np.stack(frames), infos
