@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 PREFIX = "collect"
 _MAX_ITEMS = 1_000_000  # seeds of one config.seed
-_LARGEST_ITEM = 2**31  # bytes: Ray Data must not cut an item in two, it would count as done with its first part
+_LARGEST_ITEM = 128 * 2**20  # bytes: Ray Data cuts larger blocks, and an item counts as done with its first part
 
 
 def collect(config: Config) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def play(config: Config, seeds: list[int]) -> None:
     dataset.context.checkpoint_config = CheckpointConfig(
         id_column="seed", checkpoint_path=done_path, override_filesystem=done, delete_checkpoint_on_success=False
     )
-    dataset.context.target_max_block_size = _LARGEST_ITEM
+    dataset.context.target_max_block_size = _LARGEST_ITEM  # more, and Ray Data reserves more memory than there is
     dataset.context.enable_progress_bars = False
     reporter = _Reporter(progress, len(seeds) * settings.max_episode_frames)
     try:
@@ -154,6 +154,11 @@ class Player:
             self._policies[name] = policies.make(name, self._config, self._game)
         origin = Origin(self._config.run, self._node, self._policies[name].version)
         rows = play_item(self._env, self._policies[name], self._config.collect, origin, seed)
+        if rows.nbytes > _LARGEST_ITEM:
+            raise ValueError(
+                f"collect.max_episode_frames, got {self._config.collect.max_episode_frames}, which make {rows.nbytes} "
+                f"bytes; expected at most {_LARGEST_ITEM} bytes. Take fewer frames or a smaller codec."
+            )
         self._progress.add.remote(pc.sum(rows["num_frames"]).as_py())
         return rows
 
