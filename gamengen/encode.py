@@ -94,7 +94,7 @@ class Encoder:
         out_schema = schema(game_of(table.schema, source), latents=True)
         out_schema = out_schema.with_metadata({**out_schema.metadata, **metadata})
         buffer = io.BytesIO()
-        with pq.ParquetWriter(buffer, out_schema, compression="zstd") as writer:
+        with pq.ParquetWriter(buffer, out_schema, compression="none") as writer:
             for index in range(len(table)):
                 chunk = from_row(table.slice(index, 1).to_pylist()[0])
                 row = to_latent_row(dataclasses.replace(chunk, frames=self._encode(chunk.frames)))

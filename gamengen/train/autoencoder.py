@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -16,7 +17,7 @@ from gamengen.game import GameSpec
 from gamengen.models import autoencoders
 from gamengen.train.loop import Objective
 
-NUM_STATISTICS_FRAMES = 256
+NUM_SAMPLED_SHARDS, NUM_SAMPLED_CHUNKS, NUM_SAMPLED_FRAMES = 8, 64, 4  # at most 4 frames of 64 chunks of 8 shards
 
 
 class _Reconstruction(nn.Module):
@@ -43,6 +44,7 @@ def objective(config: Config, game: GameSpec, shard_list: Sequence[str], rank: i
     factor = autoencoder.config.factor
     crop = min(settings.crop, rows * factor)
     source = CropSource(crop, rows=(top, top + rows * factor))
+    autoencoder.initialise(sample_images(autoencoder, shard_list))
     stream = Stream(shard_list, source, config.seed, config.train.num_lanes, settings.batch_size)
     side = crop // factor
 
@@ -61,15 +63,20 @@ def objective(config: Config, game: GameSpec, shard_list: Sequence[str], rank: i
     return Objective(_Reconstruction(autoencoder, settings.latent_noise), batches, loss)
 
 
+def sample_images(autoencoder: nn.Module, shard_list: Sequence[str]) -> Tensor:
+    """Return some images [N, 3, rows, W] of the recorded play, without margins: the same ones at every call."""
+    picked = shard_list[:: max(1, len(shard_list) // NUM_SAMPLED_SHARDS)]
+    frames: list[np.ndarray] = []
+    for shard in picked:
+        for chunk in itertools.islice(shards.chunks(shard, "train"), NUM_SAMPLED_CHUNKS):
+            frames.append(chunk.frames[:: max(1, len(chunk.frames) // NUM_SAMPLED_FRAMES)])
+    top, bottom = autoencoder.config.margins
+    stacked = torch.from_numpy(np.concatenate(frames))
+    return autoencoders.to_images(stacked[:, top : stacked.shape[1] - bottom])
+
+
 @torch.no_grad()
 def set_statistics(autoencoder: nn.Module, shard_list: Sequence[str]) -> None:
-    """Measure mean and deviation of the latents on some frames of the recorded play."""
-    frames: list[np.ndarray] = []
-    for episode in shards.episodes(shard_list, "train"):
-        frames.append(episode.frames[:: max(1, len(episode) // 16)])
-        if sum(map(len, frames)) >= NUM_STATISTICS_FRAMES:
-            break
-    top, bottom = autoencoder.config.margins
-    images = autoencoders.to_images(torch.from_numpy(np.concatenate(frames)[:NUM_STATISTICS_FRAMES]))
-    raw = [autoencoder.encode_raw(part[:, :, top : part.shape[2] - bottom]) for part in images.split(16)]
-    autoencoder.set_statistics(torch.cat(raw))
+    """Measure the scale of the latents on some of the recorded play."""
+    images = sample_images(autoencoder, shard_list)
+    autoencoder.set_statistics(torch.cat([autoencoder.encode_raw(part) for part in images.split(16)]))
