@@ -29,10 +29,10 @@ logger = logging.getLogger(__name__)
 DEFAULT_STATE = Path(__file__).resolve().parents[1] / ".ray"
 LOGICAL_CPUS = 8  # see gamengen.ray_cluster: a pipeline of Ray Data waits for ever on two
 OBJECT_STORE_BYTES = 1_500_000_000
-START_SECONDS = 120.0
+START_SECONDS = 300.0  # Ray gives itself up long before, unless the machine is very busy
 STOP_SECONDS = 8.0
 ATTEMPTS = 3
-_LONGEST_TEMP_FOLDER = 40  # Ray puts 66 more characters behind it, and a Unix socket's path may have 107
+_LONGEST_TEMP_FOLDER = 40  # Ray puts up to 66 characters behind it, and a Unix socket's path has at most 107
 
 
 @dataclass(frozen=True)
@@ -43,16 +43,19 @@ class Head:
     began: str
     address: str  # of the GCS: RAY_ADDRESS
     dashboard: str  # where jobs are submitted
-    temp_folder: str
 
 
 def running(state: Path = DEFAULT_STATE) -> Head | None:
     """Return this state folder's head if it runs; a file that a dead one left behind does not count."""
+    head = _remembered(state)
+    return head if head is not None and _began(head.pid) == head.began else None
+
+
+def _remembered(state: Path) -> Head | None:
     try:
-        head = Head(**json.loads((state / "head.json").read_text()))
+        return Head(**json.loads((state / "head.json").read_text()))
     except (FileNotFoundError, TypeError, json.JSONDecodeError):
         return None
-    return head if _began(head.pid) == head.began else None
 
 
 def start(state: Path = DEFAULT_STATE) -> Head:
@@ -64,6 +67,7 @@ def start(state: Path = DEFAULT_STATE) -> Head:
     head = running(state)
     if head is not None and _is_ready(head, state):
         return head
+    logger.info("starting Ray on this machine")
     for _ in range(ATTEMPTS):  # on a machine that is busy, Ray gives itself up after half a minute
         stop(state)
         if _is_ready(_launch(state), state):
@@ -86,30 +90,31 @@ def _launch(state: Path) -> Head:
         *(f"--dashboard-agent-listen-port={agent}", f"--dashboard-agent-grpc-port={agent_grpc}"),
         *(f"--metrics-export-port={metrics}", "--min-worker-port=0", "--max-worker-port=0"),
         *(f"--num-cpus={max(LOGICAL_CPUS, os.cpu_count() or 1)}", f"--object-store-memory={OBJECT_STORE_BYTES}"),
-        f"--temp-dir={temp_folder}",
+        f"--temp-dir={temp_folder / 'r'}",
     ]
     with (state / "head.log").open("w") as log:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=_environment()
         )
     address, url = f"127.0.0.1:{gcs}", f"http://127.0.0.1:{dashboard}"
-    head = Head(process.pid, _began(process.pid), address, url, str(temp_folder))
+    head = Head(process.pid, _began(process.pid), address, url)
     (state / "head.json").write_text(json.dumps(dataclasses.asdict(head), indent=2) + "\n")
     return head
 
 
 def stop(state: Path = DEFAULT_STATE) -> bool:
     """End the head and every process of its session, the served game among them; returns whether one ran."""
-    head = running(state)
-    if head is not None:
-        _signal(head.pid, [head.pid], signal.SIGTERM)
-        deadline = time.monotonic() + STOP_SECONDS
+    head, was_running = _remembered(state), running(state) is not None
+    if head is not None and (was_running or not _began(head.pid)):  # a pid that is somebody else's now is left alone
+        if was_running:
+            _signal(head.pid, [head.pid], signal.SIGTERM)
+        deadline = time.monotonic() + (STOP_SECONDS if was_running else 0)
         while (left := _session(head.pid)) and time.monotonic() < deadline:
             time.sleep(0.1)
         _signal(head.pid, left, signal.SIGKILL)
-        shutil.rmtree(head.temp_folder, ignore_errors=True)
+        shutil.rmtree(_temp_folder(state), ignore_errors=True)
     (state / "head.json").unlink(missing_ok=True)
-    return head is not None
+    return was_running
 
 
 def _environment() -> dict[str, str]:
@@ -124,7 +129,10 @@ def _environment() -> dict[str, str]:
 
 
 def _temp_folder(state: Path) -> Path:
-    """Make a folder with a short path for Ray's sockets, however deep the checkout lies; only this user may enter."""
+    """Make a folder with a short path for Ray's sockets, however deep the checkout lies.
+
+    Only this user may enter; Ray opens the folder that it gets to everybody, so it gets one within.
+    """
     name = f"gamengen-{hashlib.sha256(f'{os.getuid()}:{state.resolve()}'.encode()).hexdigest()[:8]}"
     folder = Path(tempfile.gettempdir()).resolve() / name
     if len(str(folder)) > _LONGEST_TEMP_FOLDER:
@@ -183,7 +191,7 @@ def _session(leader: int) -> list[int]:
 
 
 def _signal(leader: int, pids: list[int], number: int) -> None:
-    if number == signal.SIGKILL:
+    if number == signal.SIGKILL and pids:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(leader, number)
     for pid in pids:

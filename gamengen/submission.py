@@ -24,9 +24,10 @@ SOURCE = Path(__file__).resolve().parents[1]
 START_SECONDS = 120.0
 _NOT_UPLOADED = [".git", ".venv", ".ray", "runs", "build", "tests", "*.egg-info", "__pycache__"]
 _NOISE = re.compile(
-    r"INFO job_manager|core_worker|TORCH_NCCL|RAY_[A-Z_]*=|FutureWarning|DeprecationWarning|UserWarning|warnings\.warn|Install gputil|"
+    r"core_worker|TORCH_NCCL|RAY_[A-Z_]*=|FutureWarning|DeprecationWarning|UserWarning|warnings\.warn|Install gputil|"
     r"new API stack|worker_pool\.cc|\(raylet\)|\(autoscaler|_private/worker\.py|Using blocking ray|object_store|"
-    r"^\s*$|^\{.*\}$|INFO (worker|packaging|streaming_executor|dataset|logging|plan|exchange)|ray-data|rllib_module"
+    r"INFO (worker|job_manager|packaging|streaming_executor|dataset|logging|plan|exchange)|ray-data|rllib_module|"
+    r"^\s*$|^\{.*\}$"
 )
 _WANTED = re.compile(r"No available node types|insufficient|Traceback|[A-Za-z]Error\b|^error:")
 _ERROR = re.compile(r"^(?:error: |(?:[\w.]+\.)?\w*(?:Error|Exception)\b: ?)(?P<text>.*)")
@@ -48,13 +49,7 @@ class Cluster:
         if not given:
             os.environ["RAY_AUTH_MODE"] = "disabled"  # as our own head, which listens for this machine alone
             given = local_head.start().dashboard
-        try:
-            self.client = JobSubmissionClient(given)
-        except (ConnectionError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ValueError(
-                f"no Ray cluster takes jobs at {given}: {reason}. Start it, or unset RAY_ADDRESS."
-            ) from None
+        self.client = _client(given)
         self.address = self.client.get_address()
         self.start_seconds = start_seconds
 
@@ -132,6 +127,17 @@ class Cluster:
                 time.sleep(0.3)
         except (RuntimeError, ConnectionError):
             logger.warning("could not stop job %s; ray job stop %s ends it", job, job)
+
+
+def _client(address: str) -> JobSubmissionClient:
+    """Connect; a busy head may not answer the first time."""
+    for attempt in range(3):
+        try:
+            return JobSubmissionClient(address)
+        except (ConnectionError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[0]
+        time.sleep(2 * attempt)
+    raise ValueError(f"no Ray takes jobs at {address}: {reason} Start it, or unset RAY_ADDRESS.")
 
 
 class _Follower:

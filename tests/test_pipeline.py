@@ -77,7 +77,7 @@ def test_the_table_shows_both_modes() -> None:
 
 
 def test_a_dead_head_s_file_does_not_count(tmp_path: Path) -> None:
-    head = {"pid": os.getpid(), "began": "0", "address": "a", "dashboard": "d", "temp_folder": str(tmp_path / "t")}
+    head = {"pid": os.getpid(), "began": "0", "address": "a", "dashboard": "d"}
     (tmp_path / "head.json").write_text(json.dumps(head))
     assert local_head.running(tmp_path) is None
     assert local_head.stop(tmp_path) is False
@@ -88,7 +88,7 @@ def test_the_head_s_sockets_fit_however_deep_the_checkout(tmp_path: Path) -> Non
     deep = tmp_path.joinpath(*["a-rather-long-folder-name"] * 8)
     folder = local_head._temp_folder(deep)
     try:
-        sockets = folder / "session_2026-11-22_23-46-09_408682_1234567" / "sockets" / "plasma_store"
+        sockets = folder / "r" / "session_2026-11-22_23-46-09_408682_1234567" / "sockets" / "plasma_store"
         assert len(str(sockets)) < 107
         assert folder.stat().st_mode & 0o077 == 0
         assert local_head._temp_folder(tmp_path) != folder
