@@ -24,6 +24,7 @@ SOURCE = Path(__file__).resolve().parents[1]
 START_SECONDS = 120.0
 _NOT_UPLOADED = [".git", ".venv", ".ray", "runs", "build", "tests", "*.egg-info", "__pycache__"]
 _NOISE = re.compile(
+    r"Running entrypoint for|"
     r"core_worker|TORCH_NCCL|RAY_[A-Z_]*=|FutureWarning|DeprecationWarning|UserWarning|warnings\.warn|Install gputil|"
     r"new API stack|worker_pool\.cc|\(raylet\)|\(autoscaler|_private/worker\.py|Using blocking ray|object_store|"
     r"INFO (worker|job_manager|packaging|streaming_executor|dataset|logging|plan|exchange)|ray-data|rllib_module|"

@@ -17,6 +17,7 @@ if __name__ == "__main__":
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
     logging.getLogger("gamengen").setLevel(logging.INFO)
+    logging.getLogger("ray").setLevel(logging.ERROR)  # how it packs the source is of no interest
     try:
         folder = configs.load(options.config, options.overrides).folder
         summary = pipeline.run(options.config, options.overrides, Cluster(options.address))
