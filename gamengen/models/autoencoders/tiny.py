@@ -19,8 +19,8 @@ class Config:
     convolutions each. The encoder reads every recorded frame once, the decoder writes every played one: the encoder may
     be the lighter.
 
-    `margins`: rows at the top and at the bottom that are not coded but repeat the nearest coded row, for a game whose
-    picture is letterboxed: what is blank need not be computed.
+    `margins`: rows at the top and at the bottom that are not coded but get the mean colour of the nearest coded row, for a
+    game whose picture is letterboxed: what is blank need not be computed.
     """
 
     latent_channels: int = 4
@@ -115,7 +115,14 @@ class Autoencoder(nn.Module):
 
     def decode(self, latents: Tensor) -> Tensor:
         raw = (latents * self.latent_std + self.latent_mean).clamp(-self.latent_bound, self.latent_bound)
-        return F.pad(self.decode_raw(raw), (0, 0, *self.config.margins), mode="replicate")
+        return self._with_margins(self.decode_raw(raw))
+
+    def _with_margins(self, images: Tensor) -> Tensor:
+        """Add the rows that are not coded, each margin in the mean colour of the coded row beside it."""
+        (top, bottom), width = self.config.margins, images.shape[3]
+        above = images[:, :, :1].mean(3, keepdim=True).expand(-1, -1, top, width)
+        below = images[:, :, -1:].mean(3, keepdim=True).expand(-1, -1, bottom, width)
+        return torch.cat([above, images, below], dim=2)
 
     @torch.no_grad()
     def set_statistics(self, raw_latents: Tensor) -> None:
