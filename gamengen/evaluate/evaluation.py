@@ -7,7 +7,8 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -50,11 +51,11 @@ def evaluate(config: Config) -> dict[str, Any]:
         seconds = round(time.perf_counter() - begun, 1)
         return {**stored["summary"], "resumed": True, "seconds": seconds}
     probes: Probes | None = getattr(envs.load(config.game.name), "PROBES", None)
-    figures, real = _measure(config, list(modes))
-    result = _summarise(config, figures, real, probes)
+    measured = _measure(config, list(modes))
+    result = _summarise(config, measured.modes, measured.real, probes)
     result |= {"report": f"{folder}/report.html", "resumed": False}
     result["seconds"] = round(time.perf_counter() - begun, 1)
-    report.write(config, folder, figures, real, probes, result, _hardware(config))
+    report.write(config, folder, measured.modes, measured.real, probes, result, measured.hardware)
     storage.write_json(f"{folder}/evaluation.json", {"signature": signature, "summary": result})
     return result
 
@@ -85,28 +86,42 @@ def _signature(config: Config, modes: dict[str, str]) -> dict[str, Any]:
     return {"evaluate": settings, "game": tree["game"], "seed": config.seed, "models": prints, "gameplay": names}
 
 
-def _measure(config: Config, modes: Sequence[str]) -> tuple[dict[str, ModelFigures], RealFigures | None]:
-    """Measure every mode and the real game, here or as Ray tasks; a task that is lost with its node is done again."""
-    world = max(1, min(config.evaluate.num_workers, config.evaluate.num_rollouts))
-    jobs: list[tuple[Callable[..., Any], tuple[Any, ...]]] = [
-        (work, (config, *arguments, rank, world))
-        for work, arguments in [(measure.measure_real, ()), *((measure.measure_model, (mode,)) for mode in modes)]
-        for rank in range(world)
-    ]
-    if world == 1 and not config.evaluate.use_gpu:
-        results = [work(*arguments) for work, arguments in jobs]
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of every mode and of the real game, and on what machine."""
+
+    modes: dict[str, ModelFigures]
+    real: RealFigures | None
+    hardware: str
+
+
+def _measure(config: Config, modes: Sequence[str]) -> Measured:
+    """Measure the real game and every mode, here or as Ray tasks; what is lost with a node is done again.
+
+    On CPUs, several workers of one thread each are steadier than one of several threads, which wait for each other on a
+    machine that does other things too.
+    """
+    settings = config.evaluate
+    world = max(1, min(settings.num_workers, settings.num_rollouts, settings.num_windows, settings.num_horizon_starts))
+    if world == 1 and not settings.use_gpu:
+        parts = [_share(config, modes, 0, 1)]
     else:
         ray_cluster.connect()
-        task = ray.remote(_call).options(num_cpus=1, num_gpus=1 if config.evaluate.use_gpu else None, max_retries=3)
-        results = ray.get([task.remote(work.__name__, arguments) for work, arguments in jobs])
-    parts = [results[first : first + world] for first in range(0, len(results), world)]
-    real = None if parts[0][0] is None else _merge_real(parts[0])
-    return {mode: _merge_model(part) for mode, part in zip(modes, parts[1:], strict=True)}, real
+        task = ray.remote(_share).options(num_cpus=1, num_gpus=1 if settings.use_gpu else None, max_retries=3)
+        parts = ray.get([task.remote(config, modes, rank, world) for rank in range(world)])
+    reals = [part.real for part in parts if part.real is not None]
+    hardware = parts[0].hardware + (f", {world} workers" if world > 1 else "")
+    figures = {mode: _merge_model([part.modes[mode] for part in parts]) for mode in modes}
+    return Measured(figures, _merge_real(reals), hardware)
 
 
-def _call(name: str, arguments: tuple[Any, ...]) -> Any:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S", force=True)
-    return getattr(measure, name)(*arguments)
+def _share(config: Config, modes: Sequence[str], rank: int, world: int) -> Measured:
+    if world > 1:
+        form = f"%(asctime)s worker {rank}: %(message)s"
+        logging.basicConfig(level=logging.INFO, format=form, datefmt="%H:%M:%S", force=True)
+    real = measure.measure_real(config, rank, world)
+    figures = {mode: measure.measure_model(config, mode, rank, world) for mode in modes}
+    return Measured(figures, real, _hardware(config))
 
 
 def _merge_model(parts: Sequence[ModelFigures]) -> ModelFigures:
@@ -127,7 +142,9 @@ def _merge_model(parts: Sequence[ModelFigures]) -> ModelFigures:
     )  # fmt: skip
 
 
-def _merge_real(parts: Sequence[RealFigures]) -> RealFigures:
+def _merge_real(parts: Sequence[RealFigures]) -> RealFigures | None:
+    if not parts:
+        return None
     joined = rollouts.merge([part.rollouts for part in parts])
     return RealFigures(_join([part.followed for part in parts]), joined, parts[0].references)
 

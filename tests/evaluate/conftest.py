@@ -24,7 +24,7 @@ TINY = (
     "denoiser.options.heads=2", "denoiser.context_length=4", "autoencoder.options.widths=[8, 8]",
     "evaluate.num_windows=8", "evaluate.horizons=[1, 4]", "evaluate.num_horizon_starts=3",
     "evaluate.num_action_starts=6", "evaluate.num_rollouts=3", "evaluate.rollout_frames=20", "evaluate.batch_size=2",
-    "evaluate.video_frames=7",
+    "evaluate.video_frames=7", "evaluate.num_workers=1",
 )  # fmt: skip
 
 
