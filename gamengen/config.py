@@ -5,6 +5,7 @@ One file describes one run completely: no key has a default here, so that what y
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import typing
@@ -104,7 +105,7 @@ class DiffusionConfig:
 
 @dataclass(frozen=True)
 class SamplerConfig:
-    """How a frame is sampled: `timesteps` from the first, which sees pure noise, to the last (section 9 of the notes)."""
+    """How a frame is sampled: `timesteps` from the first, which sees pure noise, to the last."""
 
     timesteps: tuple[int, ...]
     guidance_scale: float
@@ -299,10 +300,8 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         raise ValueError(f"override {override!r}: {_unknown(key, parts[-1], node)}")
     value = yaml.safe_load(text)
     if isinstance(value, str):  # YAML 1.1 reads 1e-4 as a string
-        try:
+        with contextlib.suppress(ValueError):
             value = float(value)
-        except ValueError:
-            pass
     node[parts[-1]] = value
 
 
@@ -324,7 +323,5 @@ def _check_keys(owner: type, tree: Any, prefix: str, where: str) -> None:
         if dataclasses.is_dataclass(hint):
             _check_keys(typing.cast(type, hint), tree[key], f"{prefix}{key}.", where)
         elif hint is float and isinstance(tree[key], str):
-            try:
+            with contextlib.suppress(ValueError):
                 tree[key] = float(tree[key])  # YAML 1.1 reads 1e-4 as a string
-            except ValueError:
-                pass

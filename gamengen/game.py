@@ -56,7 +56,9 @@ class GameSpec:
     def action_index(self, name: str) -> int:
         """Return the index of an action's name; raises ValueError for a name the game does not have."""
         if name not in self.actions:
-            raise ValueError(f"unknown action {name!r} for game {self.name!r}; expected one of {', '.join(self.actions)}")
+            raise ValueError(
+                f"unknown action {name!r} for game {self.name!r}; expected one of {', '.join(self.actions)}"
+            )
         return self.actions.index(name)
 
     def to_json(self) -> str:

@@ -1,4 +1,5 @@
-"""Train a stage: `python -m jobs.train --config configs/quickstart.yaml stage=denoiser` (autoencoder, denoiser, distill)."""
+"""Train a stage: `python -m jobs.train --config configs/quickstart.yaml
+stage=denoiser` (autoencoder, denoiser or distill)."""
 
 import sys
 

@@ -77,7 +77,9 @@ def chunks(shard: str, split: str | None = None) -> Iterator[Chunk]:
     if split is not None:
         table = table.filter(pa.compute.equal(table["split"], split))
     for batch in table.to_batches(max_chunksize=1):
-        yield from_row({name: column[0].as_py() for name, column in zip(batch.schema.names, batch.columns, strict=True)})
+        yield from_row(
+            {name: column[0].as_py() for name, column in zip(batch.schema.names, batch.columns, strict=True)}
+        )
 
 
 def episodes(shards: Sequence[str], split: str | None = None) -> Iterator[Episode]:

@@ -77,7 +77,8 @@ def restart_window(
     """Draw a window out of a game over, the wait in it, and the next episode.
 
     The game-over frame stays for at least `game.restart_delay` frames (as far as the context can tell) and until the
-    restart action is taken; then the next episode's first frame follows. A game without a restart action goes on at once.
+    restart action is taken; then the next episode's first frame follows. A game without a restart action goes on
+    at once.
     """
     if game.restart_action is None:
         held, waiting = 0, np.zeros(0, dtype=np.int64)

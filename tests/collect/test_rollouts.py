@@ -157,7 +157,9 @@ wait_for(lambda: committed(config.folder) >= 2)
 lost = sum(player["Address"]["NodeID"] == node.node_id for player in players())
 cluster.remove_node(node, allow_graceful=False)
 thread.join(300)
-sys.exit("still running" if thread.is_alive() else "nobody played on the lost machine" if not lost else 0)
+assert not thread.is_alive(), "still running"
+assert lost, "nobody played on the lost machine"
+print("collected", flush=True)
 """
 
 
@@ -168,5 +170,8 @@ def test_a_lost_machine_loses_and_doubles_nothing(overrides):
     settings = [*overrides, *LONG_ITEMS, "run=node", "collect.num_runners=4"]
     quick = {f"RAY_health_check_{name}": value for name, value in (("period_ms", "1000"), ("failure_threshold", "10"))}
     command = [sys.executable, "-c", LOSE_A_NODE, str(QUICKSTART), *settings]
-    subprocess.run(command, env={**os.environ, **quick}, cwd=QUICKSTART.parents[1], check=True, timeout=580)
+    work = subprocess.run(
+        command, env={**os.environ, **quick}, cwd=QUICKSTART.parents[1], stdout=subprocess.PIPE, timeout=580
+    )
+    assert b"collected" in work.stdout  # not the exit status: Ray's clean-up of a cluster that lost a node may fail
     assert_exactly_once(configs.load(QUICKSTART, settings), 20)

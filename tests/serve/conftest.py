@@ -6,7 +6,8 @@ import dataclasses
 import socket
 
 import pytest
-from fakes import MAX_PLAYERS
+
+from tests.serve.fakes import MAX_PLAYERS
 
 
 @pytest.fixture(scope="session")

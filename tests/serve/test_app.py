@@ -9,11 +9,11 @@ import urllib.request
 import numpy as np
 import pytest
 import websockets
-from fakes import MAX_PLAYERS
 from websockets.asyncio.client import connect as connect_socket
 
 from gamengen.serve import client, launch, protocol
 from gamengen.serve.app import build
+from tests.serve.fakes import MAX_PLAYERS
 
 pytestmark = pytest.mark.ray
 

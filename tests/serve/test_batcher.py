@@ -6,10 +6,10 @@ import threading
 
 import numpy as np
 import pytest
-from fakes import FakeEngine
 
 from gamengen.engine import GameEngine
 from gamengen.serve.batcher import Batcher, StepError
+from tests.serve.fakes import FakeEngine
 
 
 def make(engine, **options):

@@ -7,12 +7,12 @@ import json
 import random
 
 import pytest
-from fakes import GAME, FakeEngine, FakeSocket
 from PIL import Image
 
 from gamengen.serve import protocol, session
 from gamengen.serve.batcher import Batcher
 from gamengen.serve.session import Session
+from tests.serve.fakes import GAME, FakeEngine, FakeSocket
 
 
 @contextlib.asynccontextmanager

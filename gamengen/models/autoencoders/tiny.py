@@ -19,8 +19,8 @@ class Config:
     convolutions each. The encoder reads every recorded frame once, the decoder writes every played one: the encoder may
     be the lighter.
 
-    `margins`: rows at the top and at the bottom that are not coded but get the mean colour of the nearest coded row, for a
-    game whose picture is letterboxed: what is blank need not be computed.
+    `margins`: rows at the top and at the bottom that are not coded but get the mean colour of the nearest coded row,
+    for a game whose picture is letterboxed: what is blank need not be computed.
     """
 
     latent_channels: int = 4
