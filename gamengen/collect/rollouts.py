@@ -28,7 +28,7 @@ from gamengen import config as configs
 from gamengen import ray_cluster, storage
 from gamengen.collect import policies
 from gamengen.collect.recording import EpisodeRecorder, Origin
-from gamengen.collect.writer import PARQUET, own_shards
+from gamengen.collect.writer import PARQUET, here, own_shards
 from gamengen.config import CollectConfig, Config
 from gamengen.data import chunk as chunks
 from gamengen.data import shards
@@ -107,7 +107,7 @@ def play(config: Config, seeds: list[int]) -> None:
     schema = chunks.schema(config.game_spec())
     gameplay = f"{config.folder}/gameplay"
     files, path = storage.filesystem(gameplay)
-    progress = Progress.options(num_cpus=0).remote()  # type: ignore[attr-defined]
+    progress = Progress.options(num_cpus=0, scheduling_strategy=here()).remote()  # type: ignore[attr-defined]
     dataset = ray.data.read_datasource(_Items(seeds), override_num_blocks=len(seeds)).map_batches(
         Player,
         fn_constructor_args=(configs.to_dict(config), progress),
@@ -254,7 +254,11 @@ class _Reporter:
     def _run(self) -> None:
         started = time.monotonic()
         while not self._stop.wait(10):
-            frames = ray.get(self._progress.frames.remote())
+            try:
+                frames = ray.get(self._progress.frames.remote())
+            except ray.exceptions.RayError as error:
+                logger.warning("no progress to report: %s", error)  # the work goes on
+                continue
             rate = frames / (time.monotonic() - started)
             left = f"{max(self._total - frames, 0) / rate:.0f} s left" if frames else "starting"
             logger.info("%d of %d frames, %.0f frames/s, %s", frames, self._total, rate, left)

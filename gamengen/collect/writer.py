@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 from ray.actor import ActorHandle
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from gamengen import storage
 from gamengen.data import shards
@@ -80,12 +81,14 @@ def own_shards(folder: str, prefix: str) -> list[str]:
     ]
 
 
+def here() -> NodeAffinitySchedulingStrategy:
+    """Return the strategy that keeps an actor on this machine, without which the job is lost anyway."""
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+
+
 def start_writer(name: str, folder: str, prefix: str, shard_bytes: int) -> ActorHandle:
     """Start the named writer of this job on the machine of this process; Ray restarts it wherever it can."""
-    here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
-        ray.get_runtime_context().get_node_id(), soft=True
-    )
-    options = {"name": name, "num_cpus": 0, "max_restarts": -1, "scheduling_strategy": here}
+    options = {"name": name, "num_cpus": 0, "max_restarts": -1, "scheduling_strategy": here()}
     writer = ray.remote(EpisodeWriter).options(**options).remote(folder, prefix, shard_bytes)
     ray.get(writer.flush.remote())
     return writer
