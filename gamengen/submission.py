@@ -23,14 +23,16 @@ logger = logging.getLogger(__name__)
 SOURCE = Path(__file__).resolve().parents[1]
 START_SECONDS = 120.0
 _NOT_UPLOADED = [".git", ".venv", ".ray", "runs", "build", "tests", "*.egg-info", "__pycache__"]
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_ACTOR = re.compile(r"^\((?P<name>[\w:.]+)(?: pid=[^)]*)?\) ?")  # who of Ray's processes says it
+_RAY_ACTORS = ("TrainController", "PlacementGroupCleaner", "raylet", "autoscaler", "ServeController", "ProxyActor")
 _NOISE = re.compile(
-    r"Running entrypoint for|"
-    r"core_worker|TORCH_NCCL|RAY_[A-Z_]*=|FutureWarning|DeprecationWarning|UserWarning|warnings\.warn|Install gputil|"
-    r"new API stack|worker_pool\.cc|\(raylet\)|\(autoscaler|_private/worker\.py|Using blocking ray|object_store|"
+    r"^\s|^$|^\{.*\}$|^Traceback|core_worker|TORCH_NCCL|RAY_[A-Z_]*=|Warning: |warnings\.warn|Install gputil|"
+    r"new API stack|worker_pool\.cc|_private/worker\.py|Using blocking ray|object_store|Setting up process group|"
     r"INFO (worker|job_manager|packaging|streaming_executor|dataset|logging|plan|exchange)|ray-data|rllib_module|"
-    r"^\s*$|^\{.*\}$"
+    r"Running entrypoint for"
 )
-_WANTED = re.compile(r"No available node types|insufficient|Traceback|[A-Za-z]Error\b|^error:")
+_WANTED = re.compile(r"No available node types")
 _ERROR = re.compile(r"^(?:error: |(?:[\w.]+\.)?\w*(?:Error|Exception)\b: ?)(?P<text>.*)")
 
 
@@ -81,7 +83,8 @@ class Cluster:
         if info.status != JobStatus.SUCCEEDED:
             code = info.driver_exit_code or 1
             lines = (info.message or "no reason given").strip().splitlines()
-            raise PhaseFailed(name, code, follower.error or lines[-1])
+            where = f" All that it said is in {log}." if log else ""
+            raise PhaseFailed(name, code, (follower.error or lines[-1]) + where)
 
     def _submit(self, job: str, name: str, entrypoint: str) -> None:
         """Submit; a head that has just come up may need a while until it has an agent that takes jobs."""
@@ -156,13 +159,19 @@ class _Follower:
         end = text.rfind("\n") + 1
         new, self._length = text[self._length : end], max(self._length, end)
         for line in new.splitlines():
-            found = _ERROR.match(re.sub(r"^\(.*?pid=.*?\) ", "", line))
-            self.error = found["text"] or line if found else self.error
-            if _WANTED.search(line) or not _NOISE.search(line):
-                logger.info("[%s] %s", self.name, line)
+            self._show(_COLOUR.sub("", line))
         if self._file is not None and new:
             self._file.write(new)
             self._file.flush()
+
+    def _show(self, line: str) -> None:
+        actor = _ACTOR.match(line)
+        text = line[actor.end() :] if actor else line
+        if found := _ERROR.match(text):
+            self.error = found["text"] or text
+        by_ray = actor is not None and actor["name"] in _RAY_ACTORS
+        if _WANTED.search(text) or not (by_ray or _NOISE.search(text)):
+            logger.info("[%s] %s", self.name, text)
 
     def close(self) -> None:
         if self._file is not None:

@@ -17,7 +17,8 @@ if __name__ == "__main__":
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
     logging.getLogger("gamengen").setLevel(logging.INFO)
-    logging.getLogger("ray").setLevel(logging.ERROR)  # how it packs the source is of no interest
+    for noisy in ("ray", "ray.dashboard.modules.dashboard_sdk"):  # how the source is packed is of no interest
+        logging.getLogger(noisy).setLevel(logging.ERROR)
     try:
         folder = configs.load(options.config, options.overrides).folder
         summary = pipeline.run(options.config, options.overrides, Cluster(options.address))

@@ -113,8 +113,12 @@ class Lane(Generic[T]):
         Raises:
             ValueError: there is nothing to draw.
         """
-        pools = self._pools()
+        enough = len(self.shards) >= self.num_lanes
+        pools = self._pools(self.shards[self.lane :: self.num_lanes] if enough else self.shards)
         sizes = [self.source.size(pool) for pool in pools]
+        if not sum(sizes):  # this lane's shards hold no training episodes: it draws from all, too
+            pools = self._pools(self.shards)
+            sizes = [self.source.size(pool) for pool in pools]
         if not sum(sizes):
             raise ValueError(f"nothing to learn from in {len(self.shards)} shards: no training episodes; record more.")
         epoch, skip = divmod(skip, sum(sizes))
@@ -128,11 +132,8 @@ class Lane(Generic[T]):
                 skip = 0
             epoch += 1
 
-    def _pools(self) -> list[list[str]]:
-        mine = list(self.shards)
-        if len(mine) >= self.num_lanes:
-            mine = mine[self.lane :: self.num_lanes]
-        return [mine[i : i + self.pool_shards] for i in range(0, len(mine), self.pool_shards)]
+    def _pools(self, mine: Sequence[str]) -> list[list[str]]:
+        return [list(mine[i : i + self.pool_shards]) for i in range(0, len(mine), self.pool_shards)]
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from gamengen.data import shards
@@ -90,6 +93,19 @@ def test_nothing_to_learn_from_says_so(stream: Stream) -> None:
     empty = dataclasses.replace(stream, source=dataclasses.replace(stream.source, split="val"))
     with pytest.raises(ValueError, match="no training episodes"):
         next(empty.batches(0, 0, 1))
+
+
+def test_a_lane_whose_shards_hold_only_other_splits_draws_from_all(made, tmp_path: Path) -> None:
+    """A few shards, of which some hold nothing but held-out episodes, are the rule in a short run."""
+    for number, shard in enumerate(shards.find(f"{made.folder}/latents")):
+        table = pq.read_table(shard)
+        column = table.schema.get_field_index("split")
+        if number % 2:
+            table = table.set_column(column, table.schema.field("split"), pa.array(["test"] * len(table)))
+        pq.write_table(table, tmp_path / f"{number}.parquet")
+    source = WindowSource(WindowRules(3), made.game_spec())
+    stream = Stream(shards.find(str(tmp_path)), source, seed=1, num_lanes=LANES, batch_size=BATCH)
+    assert all(len(batch) == BATCH for batch in _take(stream, 3))
 
 
 def test_prefetching_changes_nothing_and_passes_errors_on() -> None:
