@@ -38,7 +38,7 @@ def train(config: Config, stage: Stage) -> dict[str, Any]:
 
     Raises:
         ValueError: missing or damaged data, a missing teacher, settings that do not fit together.
-        RuntimeError: training failed more often than `train.max_failures`.
+        ray.train.TrainingFailedError: the workers failed more often than `train.max_failures`.
     """
     if stage not in FOLDERS:
         raise ValueError(f"unknown stage {stage!r}; expected one of {', '.join(FOLDERS)}.")
@@ -70,9 +70,13 @@ def train(config: Config, stage: Stage) -> dict[str, Any]:
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
         ),
     )
-    result = trainer.fit()
-    if result.error is not None:
-        raise RuntimeError(f"stage {stage} failed: {result.error}")
+    try:
+        trainer.fit()
+    except ray.train.WorkerGroupError as error:
+        mistakes = [failure for failure in error.worker_failures.values() if isinstance(failure, ValueError)]
+        if mistakes:
+            raise ValueError(f"stage {stage}: {str(mistakes[0]).strip().splitlines()[-1]}") from None
+        raise
     elapsed = time.perf_counter() - begun
     figures = storage.read_json(f"{folder}/provenance.json")["figures"]
     return {**figures, "steps": settings.steps, "resumed": False, "seconds": round(elapsed, 1)}
