@@ -100,13 +100,11 @@ def measure_engine(
 ) -> ModelFigures:
     """Measure an engine (or anything that plays like one) on the moments of a plan."""
     settings = config.evaluate
-    logger.info("%s: %d windows, %d horizons' starts", name, len(work.windows), len(work.horizons))
-    next_frame = pixels.next_frame(engine, work.windows, settings.batch_size, 0 if rank else NUM_PICTURES)
+    next_frame = pixels.next_frame(engine, work.windows, settings.batch_size, 0 if rank else NUM_PICTURES, name=name)
     num_clips = 0 if rank else -(-settings.video_frames // max(settings.horizons))
-    horizons = pixels.by_horizon(engine, work.horizons, settings.horizons, settings.batch_size, num_clips)
+    horizons = pixels.by_horizon(engine, work.horizons, settings.horizons, settings.batch_size, num_clips, name=name)
     if probes is None:
         return ModelFigures(next_frame, horizons, None, None)
-    logger.info("%s: %d starts for each action, %d rollouts", name, len(work.free), len(work.rollouts))
     followed = {
         action: pixels.followed(engine, work.free, action, probes, settings.batch_size)
         for action in probes.FOLLOWED_WITHIN

@@ -13,6 +13,7 @@ from gamengen import metrics
 from gamengen.envs import Probes
 from gamengen.evaluate import held_out
 from gamengen.evaluate.held_out import Start
+from gamengen.evaluate.progress import Progress
 from gamengen.models import autoencoders
 
 
@@ -40,12 +41,15 @@ class Horizons:
     clips: list[tuple[np.ndarray, np.ndarray]]
 
 
-def next_frame(engine: Any, starts: Sequence[Start], batch_size: int, num_pictures: int = 0) -> NextFrame:
+def next_frame(
+    engine: Any, starts: Sequence[Start], batch_size: int, num_pictures: int = 0, *, name: str = "model"
+) -> NextFrame:
     """Generate the frame after each recorded past (teacher-forced) and compare it with the recorded one."""
     columns: dict[str, list[np.ndarray]] = {name: [] for name in NextFrame.__dataclass_fields__}
+    progress = Progress(f"{name}, next frame", len(starts), "windows")
     for first, batch in _batches(starts, batch_size):
         pasts, actions = held_out.pasts(batch, engine.context_length)
-        state = engine.begin(pasts, actions, range(first, first + len(batch)))
+        state = engine.begin(pasts, actions, [start.seed for start in batch])
         generated, _ = engine.step(state, [int(start.actions(1)[0]) for start in batch])
         real = np.stack([start.future(1)[0] for start in batch])
         device = getattr(engine, "device", "cpu")
@@ -56,17 +60,25 @@ def next_frame(engine: Any, starts: Sequence[Start], batch_size: int, num_pictur
         shown = slice(max(0, num_pictures - first))
         columns["real"].append(real[shown])
         columns["generated"].append(generated[shown])
+        progress.tell(first + len(batch))
     return NextFrame(**{name: np.concatenate(parts) for name, parts in columns.items()})
 
 
 def by_horizon(
-    engine: Any, starts: Sequence[Start], horizons: Sequence[int], batch_size: int, num_clips: int = 0
+    engine: Any,
+    starts: Sequence[Start],
+    horizons: Sequence[int],
+    batch_size: int,
+    num_clips: int = 0,
+    *,
+    name: str = "model",
 ) -> Horizons:
     """Generate on and on with the recorded actions; only what is compared or shown is decoded."""
     psnr, hold, clips = [], [], []
+    progress = Progress(f"{name}, horizons", len(starts) * max(horizons), "frames")
     for first, batch in _batches(starts, batch_size):
         pasts, actions = held_out.pasts(batch, engine.context_length)
-        state = engine.begin(pasts, actions, range(first, first + len(batch)))
+        state = engine.begin(pasts, actions, [start.seed for start in batch])
         played = np.stack([start.actions(max(horizons)) for start in batch], axis=1)
         shown = max(0, min(num_clips - first, len(batch)))
         films: list[np.ndarray] = []
@@ -83,6 +95,7 @@ def by_horizon(
                         values[1, row, column] = metrics.psnr(pasts[row : row + 1, -1], real)[0]
             if shown:
                 films.append(frames[:shown] if step in horizons else engine.decode(latents[:shown]))
+            progress.tell(first * max(horizons) + step * len(batch))
         psnr.append(values[0])
         hold.append(values[1])
         for row in range(shown):
@@ -95,9 +108,9 @@ def followed(engine: Any, starts: Sequence[Start], action: str, probes: Probes, 
     """Hold an action from each moment on; return whether the generated frames show it in time, bool [N]."""
     results = [np.zeros(0, bool)]
     index = engine.game.action_index(action)
-    for first, batch in _batches(starts, batch_size):
+    for _, batch in _batches(starts, batch_size):
         pasts, actions = held_out.pasts(batch, engine.context_length)
-        state = engine.begin(pasts, actions, range(first, first + len(batch)))
+        state = engine.begin(pasts, actions, [start.seed for start in batch])
         seen = np.zeros(len(batch), bool)
         for _ in range(probes.FOLLOWED_WITHIN[action]):
             frames, state = engine.step(state, [index] * len(batch))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,8 +14,8 @@ from gamengen import metrics
 from gamengen.envs import FramePlayer, Probes
 from gamengen.evaluate import held_out
 from gamengen.evaluate.held_out import Start
+from gamengen.evaluate.progress import Progress
 
-logger = logging.getLogger(__name__)
 CRASH_WITHIN = 4  # frames from a contact to the game over
 STUCK_AFTER = 60  # frames in game over after the first press of the restart action
 NUM_SNAPSHOTS = 10
@@ -114,8 +112,8 @@ def play(games: Games, player: FramePlayer, num_frames: int, *, name: str, keep_
     """Play `num_frames` frames of every game with a player that sees nothing but them."""
     seen: dict[str, list[np.ndarray]] = {"over": [], "entered": [], "contact": [], "pressed": []}
     every = max(1, num_frames // NUM_SNAPSHOTS)
-    begun = told = time.perf_counter()
     frames = games.frames
+    progress = Progress(f"{name}, rollouts", num_frames * len(frames), "frames")
     snapshots, film = [frames], []
     actions = player.act(frames)
     for number in range(1, num_frames + 1):
@@ -127,18 +125,14 @@ def play(games: Games, player: FramePlayer, num_frames: int, *, name: str, keep_
             snapshots.append(frames)
         if keep_film:
             film.append(frames[0])
-        now = time.perf_counter()
-        if now - told > 5 or number == num_frames:
-            told, rate = now, number * len(frames) / (now - begun)
-            left = (num_frames - number) * len(frames) / rate
-            logger.info("%s: frame %d of %d, %.0f frames per second, %.0f s left", name, number, num_frames, rate, left)
+        progress.tell(number * len(frames))
     snapshots[-1] = frames
     return Rollouts(
         **{key: np.stack(values) for key, values in seen.items()},
         ages=np.asarray(games.ages),
         snapshots=np.stack(snapshots),
         film=np.stack(film) if keep_film else None,
-        seconds=time.perf_counter() - begun,
+        seconds=progress.seconds,
     )
 
 
