@@ -42,6 +42,11 @@ def train(config: Config, stage: Stage) -> dict[str, Any]:
     """
     if stage not in FOLDERS:
         raise ValueError(f"unknown stage {stage!r}; expected one of {', '.join(FOLDERS)}.")
+    if config.train.num_lanes % config.train.num_workers:
+        raise ValueError(
+            f"{config.train.num_workers} workers cannot share {config.train.num_lanes} lanes evenly; "
+            "expected a divisor. Change train.num_workers, or train.num_lanes in a new run."
+        )
     begun = time.perf_counter()
     folder = f"{config.folder}/{FOLDERS[stage]}"
     game = config.game_spec()
