@@ -215,8 +215,9 @@ def _networks(engine: GameEngine) -> Iterator[int]:
     level = torch.zeros(1, dtype=torch.long, device=engine.device)
     timesteps = [torch.full((1,), timestep, device=engine.device) for timestep in engine.sampler.timesteps]
     while True:
+        condition = engine.denoiser.condition(state.context, state.actions, level)
         for timestep in timesteps:
-            velocity = engine.denoiser(noise, timestep, state.context, state.actions, level)
+            velocity = engine.denoiser.denoise(noise, timestep, *condition)
         engine.autoencoder.decode(velocity).cpu()
         yield 1
 

@@ -110,6 +110,7 @@ class SamplerConfig:
     timesteps: tuple[int, ...]
     guidance_scale: float
     noise_level: float
+    noise_scale: float
 
 
 @dataclass(frozen=True)
@@ -139,15 +140,22 @@ class AutoencoderStage(StageConfig):
 
 
 @dataclass(frozen=True)
-class DenoiserStage(StageConfig):
-    """Next-frame diffusion over windows of latents."""
+class WindowStage(StageConfig):
+    """A stage over windows of latents; how they are drawn, see `gamengen.data.window.WindowRules`."""
 
     restart_joins: float
     event_fraction: float
 
 
 @dataclass(frozen=True)
-class DistillStage(DenoiserStage):
+class DenoiserStage(WindowStage):
+    """Next-frame diffusion."""
+
+    draws_per_window: int  # of noise, at different timesteps; the network reads the window's past once for all
+
+
+@dataclass(frozen=True)
+class DistillStage(WindowStage):
     """Regression of one step onto the teacher's result from the same noise."""
 
     max_noise_level: float

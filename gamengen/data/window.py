@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,8 +33,8 @@ class WindowRules:
     Attributes:
         context_length: L.
         restart_joins: share of the windows that run from a game over into the next episode (GameNGen, section A.10).
-        event_fraction: share of the windows whose target follows a change of action or ends an episode, on top of what
-            chance gives: these frames carry the controls and the crashes, and are few.
+        event_fraction: share of the windows whose target follows a change of action (one half) or ends an episode (the
+            other half), on top of what chance gives: these frames carry the controls and the crashes, and are few.
     """
 
     context_length: int
@@ -63,12 +63,14 @@ def window_at(episode: Episode, target: int, context_length: int) -> Window:
     return Window(context, actions, episode.frames[target])
 
 
-def events(episode: Episode) -> np.ndarray:
-    """Return the targets that follow a change of action, and the last two of an episode that ended by itself."""
-    changed = np.flatnonzero(np.diff(episode.actions)) + 2  # actions[n-1] != actions[n-2] -> target n
-    if episode.terminated:
-        changed = np.concatenate([changed, np.arange(max(1, len(episode) - 2), len(episode))])
-    return np.unique(changed)
+def action_changes(episode: Episode) -> np.ndarray:
+    """Return the targets that follow a change of action."""
+    return np.flatnonzero(np.diff(episode.actions)) + 2  # actions[n-1] != actions[n-2] -> target n
+
+
+def endings(episode: Episode) -> np.ndarray:
+    """Return the last two targets of an episode that ended by itself: the moment before the end and the end."""
+    return np.arange(max(1, len(episode) - 2), len(episode)) if episode.terminated else np.zeros(0, dtype=np.int64)
 
 
 def restart_window(
@@ -105,12 +107,8 @@ def draw_windows(
 ) -> Iterator[Window]:
     """Yield as many windows as the episodes have targets: each target once in random order, some places taken by
     restart joins and by events."""
-    places = np.concatenate(
-        [np.stack([np.full(len(e) - 1, i), np.arange(1, len(e))], axis=1) for i, e in enumerate(episodes)]
-    )
-    special = np.concatenate(
-        [np.stack([np.full(len(v), i), v], axis=1) for i, e in enumerate(episodes) for v in [events(e)]]
-    )
+    places = _places(episodes, lambda episode: np.arange(1, len(episode)))
+    special = [kind for kind in (_places(episodes, action_changes), _places(episodes, endings)) if len(kind)]
     ended = [e for e in episodes if e.terminated]
     for index in rng.permutation(len(places)):
         kind = rng.random()
@@ -118,8 +116,16 @@ def draw_windows(
             before, after = ended[rng.integers(len(ended))], episodes[rng.integers(len(episodes))]
             yield restart_window(before, after, game, rules.context_length, rng)
             continue
-        if kind > 1 - rules.event_fraction and len(special):
-            episode, target = special[rng.integers(len(special))]
+        if kind > 1 - rules.event_fraction and special:
+            events = special[rng.integers(len(special))]
+            episode, target = events[rng.integers(len(events))]
         else:
             episode, target = places[index]
         yield window_at(episodes[episode], int(target), rules.context_length)
+
+
+def _places(episodes: Sequence[Episode], targets: Callable[[Episode], np.ndarray]) -> np.ndarray:
+    """Return the pairs (index of the episode, target) as int [N, 2]."""
+    return np.concatenate(
+        [np.stack([np.full(len(v), i), v], axis=1) for i, e in enumerate(episodes) for v in [targets(e)]]
+    )

@@ -72,18 +72,22 @@ class Augmentation:
 
     def __call__(self, context: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
         """Corrupt contexts [B, L, C, h, w]; returns them and their buckets [B]."""
-        level = draws.level * self.max_level * (draws.clean >= self.clean_fraction)
-        corrupted = context + level[:, None, None, None, None] * draws.context_noise
+        corrupted, level = self.corrupt(context, draws)
         keep = (draws.drop >= self.dropout).to(context.dtype)
         return corrupted * keep[:, None, None, None, None], self.bucket(level)
+
+    def corrupt(self, context: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+        """Add noise to contexts [B, L, C, h, w]; returns them and the levels [B]."""
+        level = draws.level * self.max_level * (draws.clean >= self.clean_fraction)
+        return context + level[:, None, None, None, None] * draws.context_noise, level
 
 
 @dataclass(frozen=True)
 class Draws:
-    """All random numbers that one batch needs."""
+    """All random numbers that one batch needs: B windows, K draws of noise for each."""
 
-    noise: Tensor  # [B, C, h, w]
-    timestep: Tensor  # [B]
+    noise: Tensor  # [B, K, C, h, w]
+    timestep: Tensor  # [B, K]
     context_noise: Tensor  # [B, L, C, h, w]
     level: Tensor  # [B] in [0, 1)
     clean: Tensor  # [B] in [0, 1)
@@ -91,20 +95,28 @@ class Draws:
 
     @classmethod
     def sample(
-        cls, shape: Sequence[int], num_train_timesteps: int, visited: Sequence[int], start_fraction: float, seed: int
+        cls,
+        shape: Sequence[int],
+        num_train_timesteps: int,
+        visited: Sequence[int],
+        start_fraction: float,
+        seed: int,
+        num_draws: int = 1,
     ) -> Draws:
         """Draw for contexts of `shape` [B, L, C, h, w].
 
-        `start_fraction` of the timesteps are those that sampling visits, the rest are uniform below the first of them:
-        a network that is sampled in four steps from t = 800 need not learn what lies above.
+        `start_fraction` of the timesteps are those that sampling visits (the draws of a window visit different ones as
+        long as there are some), the rest are uniform below the first of them: a network that is sampled in four steps
+        from t = 800 need not learn what lies above.
         """
         generator = torch.Generator().manual_seed(seed)
-        batch = shape[0]
-        uniform = torch.randint(0, min(max(visited) + 1, num_train_timesteps), (batch,), generator=generator)
-        chosen = torch.tensor(list(visited))[torch.randint(0, len(visited), (batch,), generator=generator)]
-        at_visited = torch.rand(batch, generator=generator) < start_fraction
+        batch, size = shape[0], (shape[0], num_draws)
+        uniform = torch.randint(0, min(max(visited) + 1, num_train_timesteps), size, generator=generator)
+        order = torch.rand(batch, len(visited), generator=generator).argsort(1)
+        chosen = torch.tensor(list(visited))[order[:, torch.arange(num_draws) % len(visited)]]
+        at_visited = torch.rand(size, generator=generator) < start_fraction
         return cls(
-            noise=torch.randn(batch, *shape[2:], generator=generator),
+            noise=torch.randn(*size, *shape[2:], generator=generator),
             timestep=torch.where(at_visited, chosen, uniform),
             context_noise=torch.randn(*shape, generator=generator),
             level=torch.rand(batch, generator=generator),
@@ -113,7 +125,7 @@ class Draws:
         )
 
     def part(self, start: int, stop: int, device: torch.device) -> Draws:
-        """Return the draws of some of the batch's examples: what one worker of several needs."""
+        """Return the draws of some of the batch's windows: what one worker of several needs."""
         return Draws(**{name: value[start:stop].to(device) for name, value in vars(self).items()})
 
 
@@ -126,9 +138,15 @@ def loss(
     target: Tensor,
     draws: Draws,
 ) -> Tensor:
-    """Mean squared error of the predicted velocity, one value per example [B]."""
+    """Mean squared error of the predicted velocity, the mean over a window's draws: one value per window [B].
+
+    `denoiser` is a `denoisers.Denoiser`, or what makes one data-parallel.
+    """
     corrupted, bucket = augmentation(context, draws)
-    noisy = schedule.add_noise(target, draws.noise, draws.timestep)
-    wanted = schedule.velocity(target, draws.noise, draws.timestep)
-    velocity = denoiser(noisy, draws.timestep, corrupted, actions, bucket)
-    return F.mse_loss(velocity.float(), wanted, reduction="none").mean((1, 2, 3))
+    noise, timestep = draws.noise.transpose(0, 1).flatten(0, 1), draws.timestep.T.flatten()  # [K * B, ...]
+    target = target.repeat(draws.timestep.shape[1], 1, 1, 1)
+    noisy = schedule.add_noise(target, noise, timestep)
+    wanted = schedule.velocity(target, noise, timestep)
+    velocity = denoiser(noisy, timestep, corrupted, actions, bucket)
+    error = F.mse_loss(velocity.float(), wanted, reduction="none").mean((1, 2, 3))
+    return error.view(-1, len(context)).mean(0)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from gamengen.models.denoisers import Denoiser
 from gamengen.models.diffusion import Augmentation, Schedule
 
 
@@ -20,6 +21,8 @@ class Sampler:
             predicts the mean of all futures, in which rare things are ghosts; a little below, it commits to one.
         guidance_scale: 1 for none; above, the difference to the denoiser without context is amplified (section 3.3).
         noise_level: Gaussian noise added to the context at inference, 0 ... Augmentation.max_level.
+        noise_scale: standard deviation of the noise that sampling starts from. A few steps make rare things rarer than
+            they are; a little more than 1 makes up for it.
     """
 
     schedule: Schedule
@@ -27,6 +30,7 @@ class Sampler:
     timesteps: tuple[int, ...]
     guidance_scale: float = 1.0
     noise_level: float = 0.0
+    noise_scale: float = 1.0
 
     def __post_init__(self) -> None:
         last = len(self.schedule.alpha_bar) - 1
@@ -39,7 +43,7 @@ class Sampler:
         return len(self.timesteps)
 
     @torch.no_grad()
-    def __call__(self, denoiser: nn.Module, context: Tensor, actions: Tensor, noise: Tensor) -> Tensor:
+    def __call__(self, denoiser: Denoiser, context: Tensor, actions: Tensor, noise: Tensor) -> Tensor:
         """Return latents [B, C, h, w] for contexts [B, L, C, h, w], actions [B, L] and noise [B, C, h, w]."""
         level = torch.full((len(noise),), self.noise_level, device=noise.device)
         if self.noise_level > 0:
@@ -47,12 +51,13 @@ class Sampler:
         return self.solve(denoiser, context, actions, noise, self.augmentation.bucket(level))
 
     @torch.no_grad()
-    def solve(self, denoiser: nn.Module, context: Tensor, actions: Tensor, noise: Tensor, bucket: Tensor) -> Tensor:
+    def solve(self, denoiser: Denoiser, context: Tensor, actions: Tensor, noise: Tensor, bucket: Tensor) -> Tensor:
         """As a call, for contexts that are already corrupted by the noise level of `bucket` [B]."""
-        x = noise
+        condition = self._condition(denoiser, context, actions, bucket)
+        x = noise * self.noise_scale
         for step, timestep in enumerate(self.timesteps):
             t = torch.full((len(x),), timestep, device=x.device)
-            velocity = self._velocity(denoiser, x, t, context, actions, bucket).float()
+            velocity = self._velocity(denoiser, x, t, condition).float()
             clean = self.schedule.clean(x, velocity, t)
             if step + 1 < len(self.timesteps):
                 signal, sigma = self.schedule.coefficients(t)
@@ -60,18 +65,19 @@ class Sampler:
                 x = self.schedule.add_noise(clean, predicted_noise, torch.full_like(t, self.timesteps[step + 1]))
         return clean
 
-    def _velocity(
-        self, denoiser: nn.Module, x: Tensor, t: Tensor, context: Tensor, actions: Tensor, bucket: Tensor
-    ) -> Tensor:
+    def _condition(self, denoiser: Denoiser, context: Tensor, actions: Tensor, bucket: Tensor) -> tuple[Tensor, ...]:
         if self.guidance_scale == 1.0:
-            return denoiser(x, t, context, actions, bucket)
-        both = denoiser(
-            torch.cat([x, x]),
-            torch.cat([t, t]),
+            return denoiser.condition(context, actions, bucket)
+        return denoiser.condition(
             torch.cat([context, torch.zeros_like(context)]),
             torch.cat([actions, actions]),
             torch.cat([bucket, bucket]),
         )
+
+    def _velocity(self, denoiser: Denoiser, x: Tensor, t: Tensor, condition: tuple[Tensor, ...]) -> Tensor:
+        if self.guidance_scale == 1.0:
+            return denoiser.denoise(x, t, *condition)
+        both = denoiser.denoise(torch.cat([x, x]), torch.cat([t, t]), *condition)
         with_context, without = both.chunk(2)
         return without + self.guidance_scale * (with_context - without)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -9,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gamengen.config import Config, DenoiserStage
+from gamengen.checkpoint import build_sampler
+from gamengen.config import Config, WindowStage
 from gamengen.data.stream import Stream, WindowSource
 from gamengen.data.window import Window, WindowRules
 from gamengen.game import GameSpec
-from gamengen.models import denoisers, diffusion
+from gamengen.models import autoencoders, denoisers, diffusion
 from gamengen.models.diffusion import Augmentation, Draws, Schedule
-from gamengen.models.sampler import Sampler
 from gamengen.train.loop import Objective
 
 
@@ -49,11 +50,12 @@ def scheduler_settings(config: Config, *, fast: bool = False) -> dict[str, Any]:
             "timesteps": list(sampler.timesteps),
             "guidance_scale": sampler.guidance_scale,
             "noise_level": sampler.noise_level,
+            "noise_scale": sampler.noise_scale,
         },
     }
 
 
-def build(config: Config, game: GameSpec, latent_shape: Sequence[int]) -> nn.Module:
+def build(config: Config, game: GameSpec, latent_shape: Sequence[int]) -> denoisers.Denoiser:
     """Build the run's untrained denoiser."""
     return denoisers.build(
         config.denoiser.name,
@@ -64,7 +66,7 @@ def build(config: Config, game: GameSpec, latent_shape: Sequence[int]) -> nn.Mod
     )
 
 
-def windows(config: Config, settings: DenoiserStage, game: GameSpec, shard_list: Sequence[str]) -> Stream[Window]:
+def windows(config: Config, settings: WindowStage, game: GameSpec, shard_list: Sequence[str]) -> Stream[Window]:
     """Return the stream of windows of latents."""
     rules = WindowRules(config.denoiser.context_length, settings.restart_joins, settings.event_fraction)
     source = WindowSource(rules, game)
@@ -103,7 +105,14 @@ def objective(config: Config, game: GameSpec, shard_list: Sequence[str], rank: i
     def loss(network: nn.Module, batch: Batch, step: int) -> Tensor:
         batch = to_device(batch, network)
         seed = config.seed * 1_000_003 + step
-        draws = Draws.sample(shape, noise.num_train_timesteps, config.sampler.timesteps, noise.start_fraction, seed)
+        draws = Draws.sample(
+            shape,
+            noise.num_train_timesteps,
+            config.sampler.timesteps,
+            noise.start_fraction,
+            seed,
+            settings.draws_per_window,
+        )
         part = draws.part(rank * share, (rank + 1) * share, batch.target.device)
         return diffusion.loss(network, schedule, augmentation, *batch, part).mean()
 
@@ -111,7 +120,7 @@ def objective(config: Config, game: GameSpec, shard_list: Sequence[str], rank: i
 
 
 def distillation(
-    config: Config, game: GameSpec, shard_list: Sequence[str], rank: int, world: int, teacher: nn.Module
+    config: Config, game: GameSpec, shard_list: Sequence[str], rank: int, world: int, teacher: denoisers.Denoiser
 ) -> Objective:
     """Build stage `distill`: one step that lands where the teacher's several steps land from the same noise.
 
@@ -120,39 +129,33 @@ def distillation(
     """
     settings, noise = config.train.distill, config.diffusion
     latent_shape = _latent_shape(config, game)
-    sampler = Sampler(
-        Schedule.create(**scheduler_settings(config)["schedule"]),
-        Augmentation(**scheduler_settings(config)["augmentation"]),
-        tuple(config.sampler.timesteps),
-        config.sampler.guidance_scale,
-    )
-    start = config.fast_sampler.timesteps[0]
+    sampler = build_sampler(scheduler_settings(config))
+    start, scale = config.fast_sampler.timesteps[0], config.fast_sampler.noise_scale
     stream = windows(config, settings, game, shard_list)
     shape = (settings.batch_size, config.denoiser.context_length, *latent_shape)
     share = settings.batch_size // world
     student = build(config, game, latent_shape)
     student.load_state_dict(teacher.state_dict())
     teacher = teacher.eval().requires_grad_(False)
+    augmentation = dataclasses.replace(sampler.augmentation, max_level=settings.max_noise_level)
 
     def loss(network: nn.Module, batch: Batch, step: int) -> Tensor:
         batch = to_device(batch, network)
-        teacher.to(batch.target.device)
+        device = batch.target.device
         seed = config.seed * 1_000_003 + step + 1
         draws = Draws.sample(shape, noise.num_train_timesteps, (start,), 1.0, seed)
-        draws = draws.part(rank * share, (rank + 1) * share, batch.target.device)
-        level = draws.level * settings.max_noise_level * (draws.clean >= noise.clean_context_fraction)
+        draws = draws.part(rank * share, (rank + 1) * share, device)
+        context, level = augmentation.corrupt(batch.context, draws)
         bucket = sampler.augmentation.bucket(level)
-        context = batch.context + level[:, None, None, None, None] * draws.context_noise
-        wanted = sampler.solve(teacher, context, batch.actions, draws.noise, bucket)
-        velocity = network(draws.noise, draws.timestep, context, batch.actions, bucket)
-        reached = sampler.schedule.clean(draws.noise, velocity.float(), draws.timestep)
+        starting, timestep = draws.noise[:, 0], draws.timestep[:, 0]
+        wanted = sampler.solve(teacher.to(device), context, batch.actions, starting, bucket)
+        velocity = network(scale * starting, timestep, context, batch.actions, bucket)
+        reached = sampler.schedule.clean(scale * starting, velocity.float(), timestep)
         return nn.functional.mse_loss(reached, wanted)
 
     return Objective(student, lambda step: batches(stream, step, rank, world), loss)
 
 
 def _latent_shape(config: Config, game: GameSpec) -> tuple[int, ...]:
-    from gamengen.models import autoencoders
-
     autoencoder = autoencoders.build(config.autoencoder.name, config.autoencoder.options)
     return autoencoder.latent_shape(game.height, game.width)

@@ -123,6 +123,7 @@ def _worker(job: dict[str, Any]) -> None:
     if device.type == "cpu":  # Ray allows a worker one thread by default; the cores of this node are ours to share
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // context.get_local_world_size()))
     settings: StageConfig = getattr(config.train, stage)
+    torch.manual_seed(config.seed)  # the first weights
     objective = _objective(config, stage, config.game_spec(), job["shards"], rank, world)
     log = _Log(config, stage) if rank == 0 else None
     weights = fit(

@@ -7,7 +7,15 @@ import pytest
 import torch
 
 from gamengen.data.shards import Episode
-from gamengen.data.window import WindowRules, draw_windows, events, pad_context, restart_window, window_at
+from gamengen.data.window import (
+    WindowRules,
+    action_changes,
+    draw_windows,
+    endings,
+    pad_context,
+    restart_window,
+    window_at,
+)
 from gamengen.engine import GameEngine
 from gamengen.game import GameSpec
 
@@ -119,17 +127,19 @@ def _crosses(window) -> bool:
 
 def test_events_are_changes_of_action_and_the_end() -> None:
     episode = Episode("e", np.zeros((8, 1)), np.array([0, 0, 1, 1, 1, 0, 0]), np.zeros(7), True, "", "train")
-    assert events(episode).tolist() == [3, 6, 7]
+    assert action_changes(episode).tolist() == [3, 6]
+    assert endings(episode).tolist() == [6, 7]
     quiet = Episode("e", np.zeros((8, 1)), np.zeros(7), np.zeros(7), False, "", "train")
-    assert events(quiet).tolist() == []
+    assert action_changes(quiet).size == endings(quiet).size == 0
 
 
 def test_event_fraction_raises_the_share_of_events() -> None:
     actions = np.zeros(399, dtype=np.int16)
     actions[200:210] = 1
-    episode = Episode("e", np.arange(400.0)[:, None], actions, np.zeros(399), False, "", "train")
-    often = [w for w in _all_windows([episode], WindowRules(LENGTH, event_fraction=0.3)) if w.target[0] in (201, 211)]
-    assert 0.2 < len(often) / 399 < 0.4
+    episode = Episode("e", np.arange(400.0)[:, None], actions, np.zeros(399), True, "", "train")
+    targets = [int(w.target[0]) for w in _all_windows([episode], WindowRules(LENGTH, event_fraction=0.4))]
+    assert 0.1 < sum(t in (201, 211) for t in targets) / 399 < 0.3
+    assert 0.1 < sum(t in (398, 399) for t in targets) / 399 < 0.3
 
 
 @pytest.mark.parametrize("length", [1, 2, 4, 9])

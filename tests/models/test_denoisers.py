@@ -84,6 +84,17 @@ def test_it_sees_every_action_and_frame_of_the_context(denoiser: torch.nn.Module
 
 
 @torch.no_grad()
+def test_several_draws_of_a_window_are_as_many_windows(denoiser: torch.nn.Module) -> None:
+    inputs, other = _inputs(), _inputs(4)
+    drawn = inputs | {name: other[name] for name in ("noisy", "timestep")}
+    apart = [
+        denoiser(**inputs | {name: other[name][start : start + 2] for name in ("noisy", "timestep")})
+        for start in (0, 2)
+    ]
+    assert torch.allclose(denoiser(**drawn), torch.cat(apart), atol=1e-4)
+
+
+@torch.no_grad()
 def test_half_precision_gives_about_the_same(denoiser: torch.nn.Module) -> None:
     inputs = _inputs()
     exact = denoiser(**inputs)

@@ -52,12 +52,13 @@ def test_clean_undoes_velocity() -> None:
 def test_a_denoiser_that_knows_the_velocity_has_no_loss() -> None:
     schedule = _both(True)[0]
     shape = (6, 3, 4, 8, 8)
-    draws = Draws.sample(shape, 1000, (800, 400), 0.5, seed=0)
+    draws = Draws.sample(shape, 1000, (800, 400), 0.5, seed=0, num_draws=2)
     target = torch.randn(6, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     none = Augmentation(0.7, 10, 0.0, 0.0)
 
     def knows(noisy, timestep, context, actions, level):
-        return schedule.velocity(target, draws.noise, timestep)
+        noise = draws.noise.transpose(0, 1).flatten(0, 1)
+        return schedule.velocity(target.repeat(2, 1, 1, 1), noise, timestep)
 
     actions = torch.zeros(6, 3, dtype=torch.long)
     losses = diffusion.loss(knows, schedule, none, torch.zeros(shape), actions, target, draws)
@@ -110,3 +111,10 @@ def test_timesteps_lie_where_sampling_goes() -> None:
     assert timestep.min() >= 0 and timestep.max() == 800
     visited = torch.isin(timestep, torch.tensor([800, 600, 400, 200])).float().mean().item()
     assert visited == pytest.approx(0.6, abs=0.04)
+
+
+def test_the_draws_of_a_window_visit_different_timesteps() -> None:
+    timestep = Draws.sample((500, 1, 1, 1, 1), 1000, (800, 600, 400), 1.0, seed=0, num_draws=3).timestep
+    assert all(sorted(row) == [400, 600, 800] for row in timestep.tolist())
+    more = Draws.sample((500, 1, 1, 1, 1), 1000, (800, 600), 1.0, seed=0, num_draws=5).timestep
+    assert all(len(set(row)) == 2 for row in more.tolist())

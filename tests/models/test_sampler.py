@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from diffusers import DDIMScheduler
@@ -35,6 +37,17 @@ def inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return context, actions, torch.randn(2, *SHAPE, generator=generator)
 
 
+class _Calls(denoisers.Denoiser):
+    """A denoiser that is a function of what `forward` gets."""
+
+    def __init__(self, function: Callable[..., torch.Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def denoise(self, noisy: torch.Tensor, timestep: torch.Tensor, *condition: torch.Tensor) -> torch.Tensor:
+        return self.function(noisy, timestep, *condition)
+
+
 def _sampler(timesteps: tuple[int, ...], **settings: float) -> Sampler:
     return Sampler(SCHEDULE, AUGMENTATION, timesteps, **settings)
 
@@ -66,7 +79,7 @@ def test_guidance_in_one_batch_is_two_passes(denoiser, inputs) -> None:
         calls.append(len(x))
         return denoiser(x, *rest)
 
-    guided = _sampler((900, 300), guidance_scale=1.5)(counted, context, actions, noise)
+    guided = _sampler((900, 300), guidance_scale=1.5)(_Calls(counted), context, actions, noise)
     assert calls == [4, 4]
 
     def in_two_passes(x, t, given, played, level):
@@ -74,7 +87,7 @@ def test_guidance_in_one_batch_is_two_passes(denoiser, inputs) -> None:
         without = denoiser(x, t, torch.zeros_like(given), played, level)
         return without + 1.5 * (with_context - without)
 
-    assert torch.allclose(guided, _sampler((900, 300))(in_two_passes, context, actions, noise), atol=1e-4)
+    assert torch.allclose(guided, _sampler((900, 300))(_Calls(in_two_passes), context, actions, noise), atol=1e-4)
 
 
 @torch.no_grad()
@@ -86,7 +99,7 @@ def test_the_true_velocity_leads_to_the_truth(inputs) -> None:
         signal, sigma = SCHEDULE.coefficients(t)
         return (signal * x - clean) / sigma
 
-    assert torch.allclose(_sampler((800, 500, 200))(knows, context, actions, noise), clean, atol=1e-4)
+    assert torch.allclose(_sampler((800, 500, 200))(_Calls(knows), context, actions, noise), clean, atol=1e-4)
 
 
 @torch.no_grad()
@@ -99,12 +112,27 @@ def test_the_context_noise_is_told_and_each_player_s_own(inputs) -> None:
         return torch.zeros_like(x)
 
     sampler = _sampler((800,), noise_level=0.35)
-    sampler(looks, context, actions, noise)
-    sampler(looks, context[1:], actions[1:], noise[1:])
+    sampler(_Calls(looks), context, actions, noise)
+    sampler(_Calls(looks), context[1:], actions[1:], noise[1:])
     assert seen[0][1].tolist() == [6, 6]
     added = seen[0][0] - context
     assert added.std().item() == pytest.approx(0.35, abs=0.03)
     assert torch.equal(seen[0][0][1], seen[1][0][0])
+
+
+@torch.no_grad()
+def test_the_past_is_read_once_a_frame(denoiser, inputs, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, condition = [], denoiser.condition
+    monkeypatch.setattr(denoiser, "condition", lambda *past: read.append(past) or condition(*past))
+    _sampler((900, 600, 300))(denoiser, *inputs)
+    assert len(read) == 1
+
+
+@torch.no_grad()
+def test_the_noise_scale_is_that_of_the_start(denoiser, inputs) -> None:
+    context, actions, noise = inputs
+    scaled = _sampler((900, 300), noise_scale=1.3)(denoiser, context, actions, noise)
+    assert torch.allclose(scaled, _sampler((900, 300))(denoiser, context, actions, 1.3 * noise), atol=1e-5)
 
 
 @pytest.mark.parametrize("timesteps", [(), (200, 400), (400, 400), (1000, 500), (500, -1)])

@@ -1,13 +1,5 @@
-"""Denoisers: one file is one architecture: `Config` and `Denoiser(config, num_actions, latent_shape, context_length)`.
-
-`forward(noisy, timestep, context, actions, noise_level)` returns the velocity v of the shape of `noisy`:
-
-* noisy: float [B, C, h, w], the noised latents of the next frame
-* timestep: int [B] in 0 ... num_train_timesteps - 1
-* context: float [B, L, C, h, w], the last L frames' latents, oldest first
-* actions: int [B, L]; actions[:, i] was taken after frame i, the last one leads to the next frame
-* noise_level: int [B], the bucket of the noise added to the context (0: none)
-"""
+"""Denoisers: one file is one architecture: `Config` and `Denoiser(config, num_actions, latent_shape, context_length)`,
+which is a `denoisers.Denoiser`."""
 
 from __future__ import annotations
 
@@ -15,14 +7,45 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from gamengen.models import architecture
 
 
+class Denoiser(nn.Module):
+    """Predicts the velocity v of the next frame's noised latents from the frames and actions before.
+
+    A network reads the past in `condition` and removes noise in `denoise`. Sampling calls the first once a frame and
+    the second once a step: what a network can do in the first, several steps share.
+
+    Arguments of `forward`, which is both for training:
+        noisy: float [K * B, C, h, w], the noised latents of the next frames; K draws of noise for every past: all B of
+            the first draw, then all of the second ...
+        timestep: int [K * B] in 0 ... num_train_timesteps - 1.
+        context: float [B, L, C, h, w], the last L frames' latents, oldest first.
+        actions: int [B, L]; actions[:, i] was taken after frame i, the last one leads to the next frame.
+        noise_level: int [B], the bucket of the noise added to the context (0: none).
+    """
+
+    def condition(self, context: Tensor, actions: Tensor, noise_level: Tensor) -> tuple[Tensor, ...]:
+        """Read the past; returns tensors of B examples for `denoise`. By default what came in."""
+        return context, actions, noise_level
+
+    def denoise(self, noisy: Tensor, timestep: Tensor, *condition: Tensor) -> Tensor:
+        """Return the velocity, of the shape of `noisy` [B, C, h, w]."""
+        raise NotImplementedError
+
+    def forward(self, noisy: Tensor, timestep: Tensor, context: Tensor, actions: Tensor, noise_level: Tensor) -> Tensor:
+        condition = self.condition(context, actions, noise_level)
+        draws = len(noisy) // len(context)
+        if draws > 1:
+            condition = tuple(part.repeat(draws, *[1] * (part.ndim - 1)) for part in condition)
+        return self.denoise(noisy, timestep, *condition)
+
+
 def build(
     name: str, options: Mapping[str, Any], *, num_actions: int, latent_shape: Sequence[int], context_length: int
-) -> nn.Module:
+) -> Denoiser:
     """Build an untrained denoiser; raises ValueError for an unknown name or setting."""
     module = architecture.find(sys.modules[__name__], name)
     config = architecture.configure(module, options)

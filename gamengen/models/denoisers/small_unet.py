@@ -2,6 +2,10 @@
 
 Context latents stand on the channels as in GameNGen (section 3.2). Instead of one cross-attention token per action the
 actions modulate every residual block (FiLM): on small grids that is as good and costs nothing.
+
+The U-Net itself, the trunk, sees the past alone; the noised latents join its features in a head of a few blocks. Four
+sampling steps so cost one trunk and four heads, half of what a network that reads the past at every step needs, and a
+window trains the head at several noise levels for one pass of the trunk.
 """
 
 from __future__ import annotations
@@ -13,14 +17,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gamengen.models import denoisers
+
+_FREQUENCIES = 64  # of the timestep's sinusoids
+
 
 @dataclass(frozen=True)
 class Config:
-    """`patch`: latents per position and side; `channels` and `blocks`: one entry per resolution, finest first."""
+    """`patch`: latents per position and side; `channels` and `blocks`: one entry per resolution, finest first;
+    `head_blocks`: residual blocks that see the noised latents."""
 
     patch: int = 2
     channels: tuple[int, ...] = (64, 128, 192)
     blocks: tuple[int, ...] = (2, 2, 1)
+    head_blocks: int = 2
     embedding: int = 256
     heads: int = 4
     num_noise_buckets: int = 11
@@ -67,8 +77,8 @@ class Attention(nn.Module):
         return x + self.out(y.transpose(-1, -2).reshape(batch, channels, rows, columns))
 
 
-class Denoiser(nn.Module):
-    """See the package for `forward`; the latents' sides must divide by patch * 2 ** (levels - 1)."""
+class Denoiser(denoisers.Denoiser):
+    """See the package; the latents' sides must divide by patch * 2 ** (levels - 1)."""
 
     def __init__(self, config: Config, num_actions: int, latent_shape: tuple[int, ...], context_length: int) -> None:
         super().__init__()
@@ -81,22 +91,22 @@ class Denoiser(nn.Module):
             raise ValueError(
                 f"blocks has {len(config.blocks)} entries; expected one per level, {len(config.channels)}."
             )
-        inputs = latent_shape[0] * config.patch**2
-        wide = config.embedding
-        self.time = nn.Sequential(nn.Linear(128, wide), nn.SiLU(), nn.Linear(wide, wide))
-        self.noise = nn.Embedding(config.num_noise_buckets, wide)
-        self.actions = nn.Linear(num_actions * context_length, wide, bias=False)  # one row per action and its age
-        self.embed = nn.Sequential(nn.SiLU(), nn.Linear(wide, wide), nn.SiLU())
-        self.conv_in = nn.Conv2d(inputs * (1 + context_length), config.channels[0], 3, padding=1)
-        self._build_levels(config)
-        self.norm_out = nn.GroupNorm(8, config.channels[0])
-        self.conv_out = nn.Conv2d(config.channels[0], inputs, 3, padding=1)
-        nn.init.zeros_(self.conv_out.weight)
-        nn.init.zeros_(self.conv_out.bias)
+        self._build_embeddings(num_actions, context_length)
+        self._build_trunk(latent_shape[0] * config.patch**2 * context_length)
+        self._build_head(latent_shape[0] * config.patch**2)
         self.to(memory_format=torch.channels_last)
 
-    def _build_levels(self, config: Config) -> None:
-        wide, channels = config.embedding, config.channels
+    def _build_embeddings(self, num_actions: int, context_length: int) -> None:
+        wide = self.config.embedding
+        self.noise = nn.Embedding(self.config.num_noise_buckets, wide)
+        self.actions = nn.Linear(num_actions * context_length, wide, bias=False)  # one row per action and its age
+        self.past = nn.Sequential(nn.SiLU(), nn.Linear(wide, wide), nn.SiLU())
+        self.time = nn.Sequential(nn.Linear(2 * _FREQUENCIES, wide), nn.SiLU(), nn.Linear(wide, wide))
+        self.step = nn.Sequential(nn.SiLU(), nn.Linear(wide, wide), nn.SiLU())
+
+    def _build_trunk(self, inputs: int) -> None:
+        config, wide, channels = self.config, self.config.embedding, self.config.channels
+        self.context_in = nn.Conv2d(inputs, channels[0], 3, padding=1)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         self.downsample, self.upsample = nn.ModuleList(), nn.ModuleList()
         for level, (width, count) in enumerate(zip(channels, config.blocks, strict=True)):
@@ -109,30 +119,49 @@ class Denoiser(nn.Module):
         self.middle = Attention(channels[-1], config.heads)
         self.last = Block(channels[-1], channels[-1], wide)
 
-    def forward(self, noisy: Tensor, timestep: Tensor, context: Tensor, actions: Tensor, noise_level: Tensor) -> Tensor:
-        embedding = self._embedding(timestep, actions, noise_level)
-        x = torch.cat([noisy, context.flatten(1, 2)], dim=1)
-        x = F.pixel_unshuffle(x, self.config.patch).contiguous(memory_format=torch.channels_last)
-        x = self.conv_in(x)
+    def _build_head(self, latents: int) -> None:
+        width = self.config.channels[0]
+        self.noisy_in = nn.Conv2d(latents + width, width, 3, padding=1)
+        self.head = nn.ModuleList(Block(width, width, self.config.embedding) for _ in range(self.config.head_blocks))
+        self.norm_out = nn.GroupNorm(8, width)
+        self.conv_out = nn.Conv2d(width, latents, 3, padding=1)
+        nn.init.zeros_(self.conv_out.weight)
+        nn.init.zeros_(self.conv_out.bias)
+
+    def condition(self, context: Tensor, actions: Tensor, noise_level: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the trunk's features [B, channels[0], h / patch, w / patch] and the embedding of the actions."""
+        played = F.one_hot(actions.long(), self.num_actions).flatten(1).to(self.actions.weight.dtype)
+        embedding = self.noise(noise_level) + self.actions(played)
+        modulation = self.past(embedding)
+        x = self.context_in(self._patches(context.flatten(1, 2)))
         skips: list[Tensor] = []
         for level, blocks in enumerate(self.down):
             for block in blocks:
-                x = block(x, embedding)
+                x = block(x, modulation)
             if level < len(self.downsample):
                 skips.append(x)
                 x = self.downsample[level](x)
-        x = self.last(self.middle(x), embedding)
+        x = self.last(self.middle(x), modulation)
         for level in reversed(range(len(self.up))):
             x = F.interpolate(self.upsample[level](x), scale_factor=2.0, mode="nearest")
             x = torch.cat([x, skips[level]], dim=1)
             for block in self.up[level]:
-                x = block(x, embedding)
+                x = block(x, modulation)
+        return x, embedding
+
+    def denoise(self, noisy: Tensor, timestep: Tensor, *condition: Tensor) -> Tensor:
+        features, embedding = condition
+        modulation = self.step(embedding + self._time(timestep))
+        x = self.noisy_in(torch.cat([self._patches(noisy), features], dim=1))
+        for block in self.head:
+            x = block(x, modulation)
         x = self.conv_out(F.silu(self.norm_out(x)))
         return F.pixel_shuffle(x, self.config.patch)
 
-    def _embedding(self, timestep: Tensor, actions: Tensor, noise_level: Tensor) -> Tensor:
-        frequencies = torch.exp(-math.log(10_000) * torch.arange(64, device=timestep.device) / 64)
-        angles = timestep[:, None].float() * frequencies
-        time = self.time(torch.cat([angles.sin(), angles.cos()], dim=1).to(self.conv_in.weight.dtype))
-        played = F.one_hot(actions.long(), self.num_actions).flatten(1).to(time.dtype)
-        return self.embed(time + self.noise(noise_level) + self.actions(played))
+    def _patches(self, latents: Tensor) -> Tensor:
+        return F.pixel_unshuffle(latents, self.config.patch).contiguous(memory_format=torch.channels_last)
+
+    def _time(self, timestep: Tensor) -> Tensor:
+        steps = torch.arange(_FREQUENCIES, device=timestep.device) / _FREQUENCIES
+        angles = timestep[:, None].float() * torch.exp(-math.log(10_000) * steps)
+        return self.time(torch.cat([angles.sin(), angles.cos()], dim=1).to(self.noisy_in.weight.dtype))
