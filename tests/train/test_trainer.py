@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import threading
 import time
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gamengen.checkpoint import Model
 from gamengen.train import trainer
@@ -22,6 +28,30 @@ def _run(made, folder: Path, *overrides: str, models: tuple[str, ...] = ()):
     for part in ("gameplay", "latents", *models):
         shutil.copytree(f"{made.folder}/{part}", f"{config.folder}/{part}")
     return config
+
+
+def _our_train_workers() -> list[int]:
+    """Return the training workers that descend from this process, and nobody else's."""
+    parents: dict[int, int] = {}
+    workers = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            if b"RayTrainWorker" in (folder / "cmdline").read_bytes():
+                workers.append(int(folder.name))
+        except OSError:
+            continue
+
+    def is_ours(pid: int) -> bool:
+        return pid == os.getpid() or (pid in parents and is_ours(parents[pid]))
+
+    return [pid for pid in workers if is_ours(pid)]
+
+
+def _losses(config, stage: str) -> list[float]:
+    events = EventAccumulator(f"{config.folder}/tensorboard/{stage}")
+    events.Reload()
+    return [event.value for event in events.Scalars("loss")]
 
 
 def test_the_stages_in_their_order_and_then_nothing_left(made, tmp_path: Path) -> None:
@@ -40,6 +70,40 @@ def test_the_stages_in_their_order_and_then_nothing_left(made, tmp_path: Path) -
     begun = time.monotonic()
     assert all(trainer.train(config, stage)["resumed"] for stage in trainer.FOLDERS)
     assert time.monotonic() - begun < 15
+
+
+def test_one_and_two_workers_learn_the_same(made, tmp_path: Path) -> None:
+    losses, weights = [], []
+    for workers in (1, 2):
+        config = _run(made, tmp_path / str(workers), f"train.num_workers={workers}", models=("autoencoder",))
+        trainer.train(config, "denoiser")
+        losses.append(_losses(config, "denoiser")[-1])
+        weights.append(load_file(f"{config.folder}/denoiser/denoiser/model.safetensors"))
+    assert losses[0] > 0
+    assert all(torch.allclose(weights[0][name], weights[1][name], atol=1e-4) for name in weights[0])
+
+
+def test_a_killed_worker_costs_nothing(made, tmp_path: Path) -> None:
+    straight = _run(made, tmp_path / "straight", "train.denoiser.steps=40", models=("autoencoder",))
+    trainer.train(straight, "denoiser")
+    config = _run(made, tmp_path / "killed", "train.denoiser.steps=40", models=("autoencoder",))
+    killed: list[int] = []
+
+    def kill() -> None:
+        training = Path(config.folder, "training", "denoiser")
+        while not list(training.glob("step_*")):
+            time.sleep(0.02)
+        for pid in _our_train_workers():
+            os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
+
+    thread = threading.Thread(target=kill, daemon=True)
+    thread.start()
+    trainer.train(config, "denoiser")
+    thread.join(1)
+    assert killed, "the worker was too fast to be killed"
+    one, other = (load_file(f"{run.folder}/denoiser/denoiser/model.safetensors") for run in (straight, config))
+    assert all(torch.allclose(one[name], other[name], atol=1e-5) for name in one)
 
 
 def test_what_is_missing_is_one_line(made, tmp_path: Path) -> None:
