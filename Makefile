@@ -33,7 +33,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	fi; \
 	[ -x $(BIN)/python ] || "$$uv" venv --quiet --python "$(PYTHON)" $(VENV); \
 	echo "installing the packages of constraints.txt into $(VENV)"; \
-	"$$uv" pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[test]'
+	"$$uv" pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[test]'
 	@touch $@
 
 quickstart: setup ## record, train, score and serve a game, all on this machine

@@ -130,7 +130,7 @@ def distillation(
     settings, noise = config.train.distill, config.diffusion
     latent_shape = _latent_shape(config, game)
     sampler = build_sampler(scheduler_settings(config))
-    start, scale = config.fast_sampler.timesteps[0], config.fast_sampler.noise_scale
+    start = config.fast_sampler.timesteps[0]
     stream = windows(config, settings, game, shard_list)
     shape = (settings.batch_size, config.denoiser.context_length, *latent_shape)
     share = settings.batch_size // world
@@ -149,8 +149,8 @@ def distillation(
         bucket = sampler.augmentation.bucket(level)
         starting, timestep = draws.noise[:, 0], draws.timestep[:, 0]
         wanted = sampler.solve(teacher.to(device), context, batch.actions, starting, bucket)
-        velocity = network(scale * starting, timestep, context, batch.actions, bucket)
-        reached = sampler.schedule.clean(scale * starting, velocity.float(), timestep)
+        velocity = network(starting, timestep, context, batch.actions, bucket)
+        reached = sampler.schedule.clean(starting, velocity.float(), timestep)
         return nn.functional.mse_loss(reached, wanted)
 
     return Objective(student, lambda step: batches(stream, step, rank, world), loss)

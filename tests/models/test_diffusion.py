@@ -23,6 +23,15 @@ def _both(zero: bool) -> tuple[Schedule, DDIMScheduler]:
 
 
 @pytest.mark.parametrize("zero", [True, False])
+@pytest.mark.parametrize("kind", ["linear", "scaled_linear"])
+def test_the_schedule_is_diffusers(zero: bool, kind: str) -> None:
+    settings = SETTINGS | {"beta_schedule": kind}
+    scheduler = DDIMScheduler(**settings, rescale_betas_zero_snr=zero)
+    alpha_bar = Schedule.create(**settings, zero_terminal_snr=zero).alpha_bar
+    assert torch.allclose(alpha_bar, scheduler.alphas_cumprod, atol=1e-6)
+
+
+@pytest.mark.parametrize("zero", [True, False])
 def test_noise_and_velocity_equal_diffusers(zero: bool) -> None:
     schedule, scheduler = _both(zero)
     clean, noise = torch.randn(2, 5, 4, 8, 8, generator=torch.Generator().manual_seed(0))
