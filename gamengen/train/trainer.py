@@ -116,6 +116,7 @@ def _objective(
 def _worker(job: dict[str, Any]) -> None:
     """One worker of the data-parallel training; rank 0 logs, reports checkpoints and writes the model folder."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S", force=True)
+    logging.getLogger("ray").setLevel(logging.WARNING)  # one line per worker and checkpoint, which says nothing new
     config, stage = configs.from_dict(job["config"]), job["stage"]
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
