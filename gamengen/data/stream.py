@@ -64,6 +64,9 @@ class WindowSource:
 class CropSource:
     """Square crops of frames, uint8 [crop, crop, 3], a few from each chunk; one chunk is in memory at a time.
 
+    Crops that would reach over a border are moved back to it, so that what stands there (a score) is seen as often as
+    the middle. One crop is of the chunk's last frame: how an episode ends looks like nothing else, and is rare.
+
     Attributes:
         rows: first and last-but-one row of the frame that crops may show; all of them by default.
     """
@@ -82,11 +85,14 @@ class CropSource:
             for row in rng.permutation(len(table)):
                 frames = from_row(table.slice(int(row), 1).to_pylist()[0]).frames
                 top, bottom = self.rows or (0, frames.shape[1])
-                for _ in range(self.crops_per_chunk):
-                    frame = frames[rng.integers(len(frames))]
-                    y = rng.integers(top, bottom - self.crop + 1)
-                    x = rng.integers(0, frame.shape[1] - self.crop + 1)
+                for number in range(self.crops_per_chunk):
+                    frame = frames[-1] if number == 0 else frames[rng.integers(len(frames))]
+                    y, x = self._place(rng, top, bottom), self._place(rng, 0, frame.shape[1])
                     yield frame[y : y + self.crop, x : x + self.crop]
+
+    def _place(self, rng: np.random.Generator, first: int, end: int) -> int:
+        start = int(rng.integers(first - self.crop // 2, end - self.crop // 2 + 1))
+        return min(max(start, first), end - self.crop)
 
 
 @dataclass(frozen=True)
