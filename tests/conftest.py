@@ -36,10 +36,12 @@ TINY = (
     "autoencoder.options.blocks=[1, 1]",
     "denoiser.options.channels=[16, 16]",
     "denoiser.options.blocks=[1, 1]",
+    "denoiser.options.head_blocks=1",
     "denoiser.options.embedding=32",
     "denoiser.options.heads=2",
     "denoiser.context_length=4",
     "train.precision=fp32",
+    "train.num_workers=1",
     *(
         f"train.{stage}.{setting}"
         for stage in ("autoencoder", "denoiser", "distill")
