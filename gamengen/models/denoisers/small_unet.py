@@ -6,9 +6,6 @@ actions modulate every residual block (FiLM): on small grids that is as good and
 The U-Net itself, the trunk, sees the past alone; the noised latents join its features in a head of a few blocks. Four
 sampling steps so cost one trunk and four heads, half of what a network that reads the past at every step needs, and a
 window trains the head at several noise levels for one pass of the trunk.
-
-A gate at the end passes on the last frame where nothing moves: what stands still, such as a score, need not go through
-the channels of the trunk.
 """
 
 from __future__ import annotations
@@ -127,13 +124,12 @@ class Denoiser(denoisers.Denoiser):
         self.noisy_in = nn.Conv2d(latents + width, width, 3, padding=1)
         self.head = nn.ModuleList(Block(width, width, self.config.embedding) for _ in range(self.config.head_blocks))
         self.norm_out = nn.GroupNorm(8, width)
-        self.conv_out = nn.Conv2d(width, 2 * latents, 3, padding=1)  # the velocity, and how much of the last frame stays
+        self.conv_out = nn.Conv2d(width, latents, 3, padding=1)
         nn.init.zeros_(self.conv_out.weight)
         nn.init.zeros_(self.conv_out.bias)
 
-    def condition(self, context: Tensor, actions: Tensor, noise_level: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the trunk's features [B, channels[0], h / patch, w / patch], the embedding of the actions, and the
-        patches of the last frame."""
+    def condition(self, context: Tensor, actions: Tensor, noise_level: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the trunk's features [B, channels[0], h / patch, w / patch] and the embedding of the actions."""
         played = F.one_hot(actions.long(), self.num_actions).flatten(1).to(self.actions.weight.dtype)
         embedding = self.noise(noise_level) + self.actions(played)
         modulation = self.past(embedding)
@@ -151,16 +147,16 @@ class Denoiser(denoisers.Denoiser):
             x = torch.cat([x, skips[level]], dim=1)
             for block in self.up[level]:
                 x = block(x, modulation)
-        return x, embedding, self._patches(context[:, -1])
+        return x, embedding
 
     def denoise(self, noisy: Tensor, timestep: Tensor, *condition: Tensor) -> Tensor:
-        features, embedding, last = condition
+        features, embedding = condition
         modulation = self.step(embedding + self._time(timestep))
         x = self.noisy_in(torch.cat([self._patches(noisy), features], dim=1))
         for block in self.head:
             x = block(x, modulation)
-        velocity, kept = self.conv_out(F.silu(self.norm_out(x))).chunk(2, dim=1)
-        return F.pixel_shuffle(velocity + kept * last, self.config.patch)
+        x = self.conv_out(F.silu(self.norm_out(x)))
+        return F.pixel_shuffle(x, self.config.patch)
 
     def _patches(self, latents: Tensor) -> Tensor:
         return F.pixel_unshuffle(latents, self.config.patch).contiguous(memory_format=torch.channels_last)
