@@ -168,8 +168,9 @@ def _bare_steps(config: Config, objective: Objective, device: torch.device) -> I
     dtype = precision(config.train.precision, device)
     optimizer = make_optimizer(network, config.train.denoiser)
     batch = stage.to_device(next(objective.batches(0)), network)
-    context, noisy, wanted = (torch.randn_like(part) for part in (batch.context, batch.target, batch.target))
-    timestep = torch.full((size,), config.sampler.timesteps[0], device=device)
+    targets = batch.target.repeat(config.train.denoiser.draws_per_window, 1, 1, 1)
+    context, noisy, wanted = (torch.randn_like(part) for part in (batch.context, targets, targets))
+    timestep = torch.full((len(noisy),), config.sampler.timesteps[0], device=device)
     level = torch.zeros(size, dtype=torch.long, device=device)
     while True:
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):

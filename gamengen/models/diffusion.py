@@ -25,8 +25,10 @@ class Schedule:
         Steps are Flawed", algorithm 1."""
         if beta_schedule == "scaled_linear":
             betas = torch.linspace(beta_start**0.5, beta_end**0.5, num_train_timesteps).square()
-        else:
+        elif beta_schedule == "linear":
             betas = torch.linspace(beta_start, beta_end, num_train_timesteps)
+        else:
+            raise ValueError(f"beta_schedule, got {beta_schedule!r}; expected linear or scaled_linear.")
         alpha_bar = (1 - betas).cumprod(0)
         if zero_terminal_snr:
             signal = alpha_bar.sqrt()

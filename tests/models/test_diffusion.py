@@ -31,6 +31,12 @@ def test_the_schedule_is_diffusers(zero: bool, kind: str) -> None:
     assert torch.allclose(alpha_bar, scheduler.alphas_cumprod, atol=1e-6)
 
 
+def test_an_unknown_schedule_is_refused() -> None:
+    settings = SETTINGS | {"beta_schedule": "squaredcos_cap_v2"}
+    with pytest.raises(ValueError, match="beta_schedule, got 'squaredcos_cap_v2'; expected linear"):
+        Schedule.create(**settings, zero_terminal_snr=True)
+
+
 @pytest.mark.parametrize("zero", [True, False])
 def test_noise_and_velocity_equal_diffusers(zero: bool) -> None:
     schedule, scheduler = _both(zero)
