@@ -64,8 +64,9 @@ class WindowSource:
 class CropSource:
     """Square crops of frames, uint8 [crop, crop, 3], a few from each chunk; one chunk is in memory at a time.
 
-    Crops that would reach over a border are moved back to it, so that what stands there (a score) is seen as often as
-    the middle. One crop is of the chunk's last frame: how an episode ends looks like nothing else, and is rare.
+    Crops that would reach over a border are moved back to it: what stands there (a score) is seen half as often as the
+    middle, where crops that start anywhere within would show the outermost pixels hardly ever. One crop is of the
+    chunk's last frame: how an episode ends looks like nothing else, and is rare.
 
     Attributes:
         rows: first and last-but-one row of the frame that crops may show; all of them by default.

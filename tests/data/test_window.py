@@ -72,22 +72,18 @@ def test_the_order_is_the_generator_s() -> None:
 
 @pytest.mark.parametrize("seeds", [range(100), range(100, 200)])
 def test_a_join_holds_the_game_over_until_the_restart(seeds: range) -> None:
-    for seed in seeds:
-        _check_join(seed)
-
-
-def _check_join(seed: int) -> None:
     before, after = make_episode(1), make_episode(2)
-    window = restart_window(before, after, GAME, LENGTH, np.random.default_rng(seed))
-    shown = [int(value) for value in [*window.context[:, 0], window.target[0]]]
-    for action, now, following in zip(window.actions, shown, shown[1:], strict=False):
-        if now == 111:  # the game over: it stays, or a restart leads to the next episode's first frame
-            assert following in (111, 200)
-            assert action == 1 or following == 111
-        elif following == now:  # padding
-            assert now == shown[0]
-        else:
-            assert following == now + 1 and action == (before if now < 200 else after).actions[now % 100]
+    for seed in seeds:
+        window = restart_window(before, after, GAME, LENGTH, np.random.default_rng(seed))
+        shown = [int(value) for value in [*window.context[:, 0], window.target[0]]]
+        for action, now, following in zip(window.actions, shown, shown[1:], strict=False):
+            if now == 111:  # the game over: it stays, or a restart leads to the next episode's first frame
+                assert following in (111, 200)
+                assert action == 1 or following == 111
+            elif following == now:  # padding
+                assert now == shown[0]
+            else:
+                assert following == now + 1 and action == (before if now < 200 else after).actions[now % 100]
 
 
 def test_joins_show_the_wait_and_the_restart() -> None:

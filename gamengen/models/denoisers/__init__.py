@@ -4,6 +4,7 @@ which is a `denoisers.Denoiser`."""
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from gamengen.models import architecture
 
 
-class Denoiser(nn.Module):
+class Denoiser(nn.Module, ABC):
     """Predicts the velocity v of the next frame's noised latents from the frames and actions before.
 
     A network reads the past in `condition` and removes noise in `denoise`. Sampling calls the first once a frame and
@@ -31,9 +32,9 @@ class Denoiser(nn.Module):
         """Read the past; returns tensors of B examples for `denoise`. By default what came in."""
         return context, actions, noise_level
 
+    @abstractmethod
     def denoise(self, noisy: Tensor, timestep: Tensor, *condition: Tensor) -> Tensor:
         """Return the velocity, of the shape of `noisy` [B, C, h, w]."""
-        raise NotImplementedError
 
     def forward(self, noisy: Tensor, timestep: Tensor, context: Tensor, actions: Tensor, noise_level: Tensor) -> Tensor:
         condition = self.condition(context, actions, noise_level)

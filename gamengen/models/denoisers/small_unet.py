@@ -1,7 +1,8 @@
 """A small U-Net for CPUs: patchified latents, actions and noise as scale and shift, attention only where it is cheap.
 
 Context latents stand on the channels as in GameNGen (section 3.2). Instead of one cross-attention token per action the
-actions modulate every residual block (FiLM): on small grids that is as good and costs nothing.
+actions modulate every residual block (FiLM), which costs next to nothing; the controls are followed all the same
+(`jump_followed`, `duck_followed` of an evaluation).
 
 The U-Net itself, the trunk, sees the past alone; the noised latents join its features in a head of a few blocks. Four
 sampling steps so cost one trunk and four heads, half of what a network that reads the past at every step needs, and a
