@@ -31,6 +31,7 @@ LOGICAL_CPUS = 8  # see gamengen.ray_cluster: a pipeline of Ray Data waits for e
 OBJECT_STORE_BYTES = 1_500_000_000
 START_SECONDS = 300.0  # Ray gives itself up long before, unless the machine is very busy
 STOP_SECONDS = 8.0
+KILL_SECONDS = 10.0  # the kernel needs a moment to take away what was killed, the more so on a busy machine
 ATTEMPTS = 3
 _LONGEST_TEMP_FOLDER = 40  # Ray puts up to 66 characters behind it, and a Unix socket's path has at most 107
 
@@ -108,10 +109,11 @@ def stop(state: Path = DEFAULT_STATE) -> bool:
     if head is not None and (was_running or not _began(head.pid)):  # a pid that is somebody else's now is left alone
         if was_running:
             _signal(head.pid, [head.pid], signal.SIGTERM)
-        deadline = time.monotonic() + (STOP_SECONDS if was_running else 0)
-        while (left := _session(head.pid)) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        _signal(head.pid, left, signal.SIGKILL)
+        _wait_until_gone(head.pid, STOP_SECONDS if was_running else 0.0)
+        deadline = time.monotonic() + KILL_SECONDS
+        while (left := _session(head.pid)) and time.monotonic() < deadline:  # again: one may just have forked another
+            _signal(head.pid, left, signal.SIGKILL)
+            _wait_until_gone(head.pid, 0.5)
         shutil.rmtree(_temp_folder(state), ignore_errors=True)
     (state / "head.json").unlink(missing_ok=True)
     return was_running
@@ -189,6 +191,12 @@ def _session(leader: int) -> list[int]:
             if int(fields[3]) == leader and fields[0] != "Z":
                 members.append(int(entry.parent.name))
     return members
+
+
+def _wait_until_gone(leader: int, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while _session(leader) and time.monotonic() < deadline:
+        time.sleep(0.05)
 
 
 def _signal(leader: int, pids: list[int], number: int) -> None:
