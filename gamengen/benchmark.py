@@ -40,7 +40,7 @@ from gamengen.engine import GameEngine
 from gamengen.serve import app
 from gamengen.serve.client import connect
 from gamengen.train import denoiser as stage
-from gamengen.train.loop import Objective, fit, make_optimizer
+from gamengen.train.loop import Objective, fit, make_optimizers
 from gamengen.train.trainer import precision
 
 logger = logging.getLogger(__name__)
@@ -166,7 +166,7 @@ def _bare_steps(config: Config, objective: Objective, device: torch.device) -> I
     """Forward, backward and step on the same random tensors, over and over."""
     network, size = objective.network.to(device), config.train.denoiser.batch_size
     dtype = precision(config.train.precision, device)
-    optimizer = make_optimizer(network, config.train.denoiser)
+    optimizers = make_optimizers(network, config.train.denoiser)
     batch = stage.to_device(next(objective.batches(0)), network)
     targets = batch.target.repeat(config.train.denoiser.draws_per_window, 1, 1, 1)
     context, noisy, wanted = (torch.randn_like(part) for part in (batch.context, targets, targets))
@@ -176,9 +176,10 @@ def _bare_steps(config: Config, objective: Objective, device: torch.device) -> I
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
             velocity = network(noisy, timestep, context, batch.actions, level).float()
             loss = torch.nn.functional.mse_loss(velocity, wanted)
-        optimizer.zero_grad(set_to_none=True)
+        network.zero_grad(set_to_none=True)
         loss.backward()
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         float(loss.detach())
         yield size
 

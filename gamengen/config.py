@@ -119,7 +119,7 @@ class StageConfig:
 
     steps: int
     batch_size: int  # over all workers
-    optimizer: Literal["adamw", "adafactor"]
+    optimizer: Literal["adamw", "adafactor", "muon"]
     learning_rate: float
     warmup_steps: int
     schedule: Literal["constant", "cosine", "linear"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import time
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from gamengen.config import StageConfig
 from gamengen.data.stream import prefetched
+from gamengen.train.muon import Muon
 
 logger = logging.getLogger(__name__)
 
@@ -59,14 +61,26 @@ def learning_rate(settings: StageConfig, step: int) -> float:
     return settings.learning_rate
 
 
-def make_optimizer(network: nn.Module, settings: StageConfig) -> torch.optim.Optimizer:
-    """Build torch's AdamW or Adafactor; only matrices and kernels are decayed."""
-    decayed = [p for p in network.parameters() if p.requires_grad and p.ndim >= 2]
-    others = [p for p in network.parameters() if p.requires_grad and p.ndim < 2]
-    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
+def make_optimizers(network: nn.Module, settings: StageConfig) -> list[torch.optim.Optimizer]:
+    """Build torch's AdamW or Adafactor, or Muon for the kernels and matrices of layers beside AdamW for the rest.
+
+    Only matrices and kernels are decayed.
+    """
+    rate, decay = settings.learning_rate, settings.weight_decay
+    layers = [module.weight for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    by_muon = {id(weight) for weight in layers if settings.optimizer == "muon"}
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    rest = [p for p in parameters if id(p) not in by_muon]
+    groups = [
+        {"params": [p for p in rest if p.ndim >= 2], "weight_decay": decay},
+        {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
+    ]
     if settings.optimizer == "adafactor":
-        return torch.optim.Adafactor(groups, lr=settings.learning_rate)
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.99))
+        return [torch.optim.Adafactor(groups, lr=rate)]
+    adamw = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.99))
+    if settings.optimizer == "adamw":
+        return [adamw]
+    return [Muon([p for p in parameters if id(p) in by_muon], lr=rate, weight_decay=decay), adamw]
 
 
 class Ema:
@@ -110,10 +124,11 @@ def fit(
         FloatingPointError: the loss is not finite.
     """
     network = objective.network.to(device)
-    optimizer, ema, first = make_optimizer(network, settings), Ema(network, settings.ema_decay), 0
+    optimizers, ema, first = make_optimizers(network, settings), Ema(network, settings.ema_decay), 0
     if state is not None:
         network.load_state_dict(state["network"])
-        optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         ema.weights, first = {k: v.to(device) for k, v in state["ema"].items()}, state["step"]
     parallel = wrap(network)
     batches = prefetched(objective.batches(first)) if first < settings.steps else iter(())
@@ -123,7 +138,7 @@ def fit(
     def snapshot(step: int) -> dict[str, Any]:
         return {
             "network": network.state_dict(),
-            "optimizer": optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in optimizers],
             "ema": ema.weights,
             "step": step,
         }
@@ -131,14 +146,15 @@ def fit(
     for step in range(first, settings.steps):
         with meter.waiting():
             batch = next(batches)
-        for group in optimizer.param_groups:
+        for group in itertools.chain.from_iterable(optimizer.param_groups for optimizer in optimizers):
             group["lr"] = learning_rate(settings, step)
         with autocast:
             loss = objective.loss(parallel, batch, step)
-        optimizer.zero_grad(set_to_none=True)
+        network.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), settings.clip_norm)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         ema.update(network, step)
         progress = meter.update(step + 1, loss)
         if progress is not None:

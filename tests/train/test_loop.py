@@ -14,7 +14,7 @@ import torch
 from gamengen.data import shards
 from gamengen.train import autoencoder as autoencoder_stage
 from gamengen.train import denoiser as denoiser_stage
-from gamengen.train.loop import Ema, Objective, Progress, fit, learning_rate, make_optimizer
+from gamengen.train.loop import Ema, Objective, Progress, fit, learning_rate, make_optimizers
 
 CPU = torch.device("cpu")
 
@@ -95,7 +95,7 @@ def test_a_finished_training_takes_no_step(made) -> None:
 
 
 # Adafactor's rate is relative to the size of the weights
-@pytest.mark.parametrize(("optimizer", "rate"), [("adamw", 3e-3), ("adafactor", 0.3)])
+@pytest.mark.parametrize(("optimizer", "rate"), [("adamw", 3e-3), ("adafactor", 0.3), ("muon", 5e-3)])
 def test_it_learns(made, optimizer: str, rate: float) -> None:
     config = made
     settings = dataclasses.replace(
@@ -146,10 +146,19 @@ def test_learning_rates(made) -> None:
 def test_only_matrices_are_decayed(made) -> None:
     network = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.GroupNorm(2, 4))
     settings = dataclasses.replace(made.train.denoiser, weight_decay=0.1)
-    decayed, others = make_optimizer(network, settings).param_groups
+    (adamw,) = make_optimizers(network, dataclasses.replace(settings, optimizer="adamw"))
+    decayed, others = adamw.param_groups
     assert (decayed["weight_decay"], others["weight_decay"]) == (0.1, 0.0)
     assert [tuple(parameter.shape) for parameter in decayed["params"]] == [(4, 4)]
     assert len(others["params"]) == 3
+
+
+def test_muon_takes_the_layers_and_adamw_the_rest(made) -> None:
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Linear(4, 2), torch.nn.Embedding(5, 4))
+    settings = dataclasses.replace(made.train.denoiser, optimizer="muon", weight_decay=0.1)
+    muon, adamw = make_optimizers(network, settings)
+    taken = [[tuple(p.shape) for group in part.param_groups for p in group["params"]] for part in (muon, adamw)]
+    assert taken == [[(4, 3, 3, 3), (2, 4)], [(5, 4), (4,), (2,)]]
 
 
 def test_the_average_follows_slowly_and_early_weights_fade() -> None:
