@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import re
 import struct
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,9 +19,18 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-_GROUP = 24  # bytes: 8 RGB pixels, the unit in which `delta-zstd` looks for changes
-_DELTA = struct.Struct("<4sHHIQII")  # magic, height, width, frames, bytes of the index stream, of the pixels, crc32
-_ZSTD = pa.Codec("zstd", compression_level=1)
+from gamengen.data.delta import DeltaEncoder, decode_delta
+
+_DAMAGE = (  # what decoders raise
+    ValueError,
+    IndexError,
+    OSError,
+    EOFError,
+    SyntaxError,
+    struct.error,
+    av.error.FFmpegError,
+    pa.ArrowException,
+)
 
 
 class Encoder(Protocol):
@@ -38,7 +46,7 @@ class Encoder(Protocol):
 def encoder(codec: str, frames_per_second: float) -> Encoder:
     """Start a chunk; raises ValueError for an unknown codec."""
     if codec == "delta-zstd":
-        return _DeltaEncoder()
+        return DeltaEncoder()
     if codec == "png":
         return _ImageEncoder(format="PNG", compress_level=1)
     if match := re.fullmatch(r"jpeg(\d{1,3})", codec):
@@ -80,94 +88,16 @@ def decode(data: bytes, codec: str, num_frames: int, name: str) -> np.ndarray:
     kind = re.fullmatch(r"(delta-zstd|png|jpeg|h264)(\d*|-crf\d+|-lossless)", codec)
     if kind is None:
         raise ValueError(f"{name}: unknown codec {codec!r}; expected one that gamengen.data.codec.encoder knows.")
-    read: Callable[[bytes], np.ndarray] = {"delta-zstd": _read_delta, "h264": _read_video}.get(kind[1], _read_images)
+    read: Callable[[bytes], np.ndarray] = {"delta-zstd": decode_delta, "h264": _read_video}.get(kind[1], _read_images)
     try:
         frames = read(data)
-    except (ValueError, OSError, EOFError, SyntaxError, struct.error, av.error.FFmpegError, pa.ArrowException) as error:
+    except _DAMAGE as error:
         raise ValueError(
             f"{name}: its {codec} frames do not decode ({error}); delete the shard, record it again."
         ) from None
     if len(frames) != num_frames:
         raise ValueError(f"{name}: got {len(frames)} frames; expected {num_frames}. Delete the shard, record it again.")
     return frames
-
-
-class _DeltaEncoder:
-    """Stores, per frame, the groups of 8 pixels that differ from the frame before, zstd over the whole chunk.
-
-    Grey frames (R = G = B) keep one byte per pixel. The first frame is compared with black.
-    """
-
-    def __init__(self) -> None:
-        self._shape: tuple[int, ...] = ()
-        self._previous = np.empty((0, _GROUP), np.uint8)
-        self._counts: list[int] = []  # per frame: changed groups * 2 + is grey
-        self._groups: list[np.ndarray] = []
-        self._pixels: list[np.ndarray] = []
-
-    def add(self, frame: np.ndarray) -> None:
-        if not self._counts:
-            self._shape = frame.shape
-            self._previous = np.zeros((_num_groups(frame.size), _GROUP), np.uint8)
-        flat = np.ascontiguousarray(frame).reshape(-1)
-        if flat.size % _GROUP:
-            flat = np.pad(flat, (0, -flat.size % _GROUP))
-        changed = np.flatnonzero(flat.view(np.uint64) != self._previous.reshape(-1).view(np.uint64)) // 3
-        first_of_group = np.ones(len(changed), bool)
-        np.not_equal(changed[1:], changed[:-1], out=first_of_group[1:])
-        groups = changed[first_of_group]
-        pixels = flat.reshape(-1, _GROUP).take(groups, axis=0)
-        self._previous[groups] = pixels
-        pixels = pixels.reshape(-1)
-        unlike_next = pixels[1:] != pixels[:-1]
-        grey = not (unlike_next[0::3].any() or unlike_next[1::3].any())
-        self._counts.append(2 * len(groups) + grey)
-        self._groups.append(groups.astype(_group_type(len(self._previous))))
-        self._pixels.append(pixels[::3].copy() if grey else pixels)
-
-    def finish(self) -> bytes:
-        assert self._counts, "a chunk has at least one frame"
-        groups = np.concatenate(self._groups)
-        gaps = np.diff(groups, prepend=groups.dtype.type(0))  # modulo 2^16: a new frame starts with a "negative" gap
-        index = np.asarray(self._counts, np.uint32).tobytes() + gaps.tobytes()
-        pixels = np.concatenate(self._pixels).tobytes()
-        body = _ZSTD.compress(index + pixels, asbytes=True)
-        height, width, _ = self._shape
-        sizes = (len(self._counts), len(index), len(pixels))
-        return _DELTA.pack(b"GGD1", height, width, *sizes, zlib.crc32(body)) + body
-
-
-def _num_groups(size: int) -> int:
-    return -(-size // _GROUP)
-
-
-def _group_type(num_groups: int) -> type[np.uint16] | type[np.uint32]:
-    return np.uint16 if num_groups <= 2**16 else np.uint32
-
-
-def _read_delta(data: bytes) -> np.ndarray:
-    magic, height, width, num_frames, index_size, pixel_size, checksum = _DELTA.unpack_from(data)
-    body = memoryview(data)[_DELTA.size :]
-    if magic != b"GGD1" or zlib.crc32(body) != checksum:
-        raise ValueError("wrong checksum")
-    content = _ZSTD.decompress(body, index_size + pixel_size, asbytes=True)
-    counts = np.frombuffer(content, np.uint32, num_frames)
-    size = height * width * 3
-    current = np.zeros((_num_groups(size), _GROUP), np.uint8)
-    group_type = np.dtype(_group_type(len(current)))
-    num_changes = (index_size - counts.nbytes) // group_type.itemsize
-    groups = np.cumsum(np.frombuffer(content, group_type, num_changes, counts.nbytes), dtype=group_type)
-    pixels = np.frombuffer(content, np.uint8, pixel_size, index_size)
-    frames = np.empty((num_frames, size), np.uint8)
-    group = pixel = 0
-    for number, count in enumerate(counts.tolist()):
-        changed, grey = divmod(count, 2)
-        length = changed * (_GROUP // 3 if grey else _GROUP)
-        values = pixels[pixel : pixel + length]
-        current[groups[group : group + changed]] = (np.repeat(values, 3) if grey else values).reshape(-1, _GROUP)
-        frames[number] = current.reshape(-1)[:size]
-        group, pixel = group + changed, pixel + length
-    return frames.reshape(num_frames, height, width, 3)
 
 
 class _ImageEncoder:

@@ -36,10 +36,40 @@ def test_delta_takes_noise_odd_sizes_and_a_mix_of_grey_and_colour():
     np.testing.assert_array_equal(codecs.decode(data, "delta-zstd", 5, "x"), frames)
 
 
-def test_delta_takes_frames_with_more_than_65536_groups():
-    frames = np.random.default_rng(0).integers(0, 256, (2, 800, 800, 3), dtype=np.uint8)
+def test_delta_takes_frames_of_many_blocks_that_all_change():
+    frames = np.random.default_rng(0).integers(0, 256, (6, 400, 400, 3), dtype=np.uint8)  # more than it has room for
     data = codecs.encode(frames, "delta-zstd", 20.0)
-    np.testing.assert_array_equal(codecs.decode(data, "delta-zstd", 2, "x"), frames)
+    np.testing.assert_array_equal(codecs.decode(data, "delta-zstd", 6, "x"), frames)
+
+
+@pytest.mark.parametrize("place", [(0, 0, 0), (0, 0, 2), (0, 63, 1), (3, 63, 2), (31, 63, 0), (31, 63, 2)])
+def test_delta_sees_one_byte_wherever_it_changes(place):
+    for width in (64, 61):  # whole blocks, and a last one that is cut
+        frames = drawn(3, width=width)
+        frames[2] = frames[1]
+        row, column, channel = place
+        frames[2, row, min(column, width - 1), channel] ^= 1
+        data = codecs.encode(frames, "delta-zstd", 20.0)
+        np.testing.assert_array_equal(codecs.decode(data, "delta-zstd", 3, "x"), frames)
+
+
+def test_delta_takes_frames_that_are_not_contiguous():
+    frames = drawn(5, colour=True)[:, ::-1, ::2]
+    data = codecs.encode(frames, "delta-zstd", 20.0)
+    np.testing.assert_array_equal(codecs.decode(data, "delta-zstd", 5, "x"), frames)
+
+
+def test_delta_encoders_of_several_sizes_take_turns_and_leave_nothing_behind():
+    chunks = [drawn(5, 32, width, colour=colour) for width in (64, 61, 64, 128) for colour in (False, True)]
+    for _ in range(2):
+        encoders = [codecs.encoder("delta-zstd", 20.0) for _ in chunks]
+        for number in range(5):
+            for encoder, frames in zip(encoders, chunks, strict=True):
+                encoder.add(frames[number])
+        for encoder, frames in zip(encoders, chunks, strict=True):
+            data = encoder.finish()
+            assert data == codecs.encode(frames, "delta-zstd", 20.0)
+            np.testing.assert_array_equal(codecs.decode(data, "delta-zstd", 5, "x"), frames)
 
 
 def test_encoders_keep_no_reference_to_a_frame():
@@ -75,11 +105,13 @@ def test_damage_is_a_value_error_that_names_the_episode(codec):
         codecs.decode(data, codec, 15, "x")
 
 
-def test_delta_notices_one_flipped_bit():
-    data = bytearray(codecs.encode(drawn(16), "delta-zstd", 20.0))
-    data[len(data) // 2] ^= 1
-    with pytest.raises(ValueError, match="checksum"):
-        codecs.decode(bytes(data), "delta-zstd", 16, "x")
+def test_delta_notices_every_flipped_bit():
+    data = codecs.encode(drawn(16), "delta-zstd", 20.0)
+    for place in range(len(data)):
+        damaged = bytearray(data)
+        damaged[place] ^= 1
+        with pytest.raises(ValueError, match="checksum"):
+            codecs.decode(bytes(damaged), "delta-zstd", 16, "x")
 
 
 @pytest.mark.parametrize("codec", ["", "gif", "jpeg", "h264", "delta-zstd2"])

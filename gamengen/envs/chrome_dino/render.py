@@ -95,9 +95,9 @@ class Renderer:
     def _draw_night_sky(self, game: physics.Game) -> None:
         opacity = min(game.night_opacity, 1.0)
         for index, (x, y) in enumerate(game.stars):
-            self._blit(_fade(self._sprites["star", index], opacity), js_round(x), int(y))
-        moon = self._sprites["moon", game.moon_phase]
-        self._blit(_fade(moon, opacity), js_round(game.moon_x), physics.MOON_Y)
+            self._blit(_faded(("star", index), opacity, self._channels), js_round(x), int(y))
+        moon = _faded(("moon", game.moon_phase), opacity, self._channels)
+        self._blit(moon, js_round(game.moon_x), physics.MOON_Y)
 
     def _draw_digits(self, text: str, x: int, tone: str) -> None:
         left, width = x * self._channels, 10 * self._channels
@@ -145,16 +145,18 @@ def area_mean(grey: np.ndarray, factor: int) -> np.ndarray:
     if factor == 1:
         return grey
     pairs = np.ascontiguousarray(grey).view(np.uint16)  # two neighbours in one number: half as many to add
-    sums = (pairs & 0xFF) + (pairs >> 8)
-    sums = functools.reduce(np.add, (sums[row::factor] for row in range(factor)))
+    sums = pairs & 0xFF
+    sums += pairs >> 8
+    sums = sums.reshape(-1, factor * sums.shape[1])  # the rows of a block side by side
+    while sums.shape[1] > pairs.shape[1]:
+        half = sums.shape[1] // 2
+        sums = sums[:, :half] + sums[:, half:]
     while sums.shape[1] * factor > grey.shape[1]:
         sums = sums[:, 0::2] + sums[:, 1::2]
     count = factor * factor
-    return ((sums + count // 2) >> (count.bit_length() - 1)).astype(np.uint8)
-
-
-def _fade(sprite: Sprite, opacity: float) -> Sprite:
-    return (_PAPER - (_PAPER - sprite) * opacity).round().astype(np.uint8)
+    sums += count // 2
+    sums >>= count.bit_length() - 1
+    return sums.astype(np.uint8)
 
 
 def _blocks(lines: list[str], height: int, width: int, left: int = 0) -> np.ndarray:
@@ -237,6 +239,12 @@ def _ground_piece(bumpy: bool) -> np.ndarray:
             piece[1:3, x + 2 : x + width - 2] = 83
             piece[2:4, [x, x + 1, x + width - 2, x + width - 1]] = 83
     return piece
+
+
+@functools.lru_cache(maxsize=512)  # the fade has some thirty steps; most of a night is the last
+def _faded(name: object, opacity: float, channels: int) -> Sprite:
+    sprite = sprites(channels)[name]
+    return (_PAPER - (_PAPER - sprite) * opacity).round().astype(np.uint8)
 
 
 @functools.cache
