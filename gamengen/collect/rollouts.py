@@ -30,8 +30,8 @@ from gamengen.collect import policies
 from gamengen.collect.recording import EpisodeRecorder, Origin
 from gamengen.collect.writer import PARQUET, here, own_shards
 from gamengen.config import CollectConfig, Config
+from gamengen.data import card, shards
 from gamengen.data import chunk as chunks
-from gamengen.data import shards
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +54,7 @@ def collect(config: Config) -> dict[str, Any]:
     seconds = time.monotonic() - started
     if not missing:
         logger.info("nothing left to do: %d frames are in %s/gameplay", after["frames"], config.folder)
+    card.refresh(f"{config.folder}/gameplay")
     return {
         "phase": "collect",
         "run": config.run,
