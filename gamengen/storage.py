@@ -53,9 +53,10 @@ def exists(uri: str) -> bool:
     return files.get_file_info(path).type != pyarrow.fs.FileType.NotFound
 
 
-def list_files(folder: str, suffix: str) -> list[str]:
-    """Return the files directly in a folder that end with `suffix`, sorted; none if the folder is not there."""
+def list_files(folder: str, suffix: str, *, recursive: bool = False) -> list[str]:
+    """Return the files in a folder (and in those below it) that end with `suffix`, sorted; none if it is not there."""
     files, path = filesystem(folder)
-    selector = pyarrow.fs.FileSelector(path, allow_not_found=True)
-    names = [info.base_name for info in files.get_file_info(selector) if info.is_file]
+    path = path.rstrip("/")
+    selector = pyarrow.fs.FileSelector(path, allow_not_found=True, recursive=recursive)
+    names = [info.path[len(path) + 1 :] for info in files.get_file_info(selector) if info.is_file]
     return [f"{folder.rstrip('/')}/{name}" for name in sorted(names) if name.endswith(suffix)]
