@@ -25,7 +25,8 @@ def filesystem(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
 def write_bytes(uri: str, data: bytes) -> None:
     """Write a file whole: a reader sees the old one or the new one, never a part."""
     files, path = filesystem(uri)
-    files.create_dir(path.rpartition("/")[0], recursive=True)
+    if folder := path.rpartition("/")[0]:
+        files.create_dir(folder, recursive=True)
     temporary = f"{path}.{uuid.uuid4().hex}.tmp" if isinstance(files, pyarrow.fs.LocalFileSystem) else path
     with files.open_output_stream(temporary) as stream:  # an object store shows an upload when it is complete
         stream.write(data)

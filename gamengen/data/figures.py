@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from gamengen.data import shards
 from gamengen.data.chunk import FRAME_FIELDS, game_of
 from gamengen.game import GameSpec
+from gamengen.progress import Progress
 from gamengen.storage import filesystem
 
 LEVEL = "level"  # a column of games with several maps
@@ -105,12 +106,14 @@ def survey(names: Sequence[str]) -> Figures:
     schema = pq.read_schema(path, filesystem=files)
     figures = Figures(game_of(schema, names[0]), schema)
     versions: dict[str, Group] = {}
+    progress = Progress("figures", len(names), "shards")
     for name in names:
         files, path = filesystem(name)
         figures.shards += 1
         figures.bytes += files.get_file_info(path).size
         present = pq.read_schema(path, filesystem=files).names
         _count(figures, versions, shards.read(name, [*_COLUMNS, *([LEVEL] if LEVEL in present else [])]))
+        progress.tell(figures.shards)
     figures.num_versions = len(versions)
     figures.policies = _join_versions(versions)
     figures.actions = Counter({name: figures.actions[name] for name in figures.game.actions})

@@ -247,6 +247,13 @@ def test_the_card_opens_on_a_hub_and_says_what_is_there(gameplay: Path) -> None:
     assert json.loads(game)["name"] == "chrome_dino"
 
 
+def test_the_data_readme_has_every_column() -> None:
+    text = (ROOT / "gamengen" / "data" / "README.md").read_text()
+    head = text.split("## Opening it")[0]
+    missing = [name for name in chunks.FRAME_FIELDS.names if f"`{name}`" not in head]
+    assert missing == [] and set(chunks.FRAME_FIELDS.names) <= set(card.COLUMNS)
+
+
 def test_the_card_s_code_runs_in_the_folder(gameplay: Path) -> None:
     inspect(str(gameplay), quick=True)
     code = (gameplay / "README.md").read_text().split("```python\n")[1].split("```")[0]
@@ -281,23 +288,22 @@ def test_a_card_beside_the_shards_is_no_shard(gameplay: Path, recorded) -> None:
     assert len(shards.find(str(gameplay), recorded.game_spec())) == 6
 
 
-def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    code = "from gamengen.cli import main; main()"
-    return subprocess.run(
-        [sys.executable, "-c", code, "data", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from gamengen.cli import main; main()", "data", *arguments]
+    env = {"PYTHONPATH": str(ROOT), "PATH": ""}
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
 
 
 def test_the_command(gameplay: Path, tmp_path: Path) -> None:
-    ended = _run(str(tmp_path), "--contact-sheet", str(tmp_path / "s.png"), "--mp4", str(tmp_path / "e.mp4"))
+    ended = _run(tmp_path, ".", "--contact-sheet", "s.png", "--mp4", "films/e.mp4")
     assert ended.returncode == 0, ended.stderr
     summary = json.loads(ended.stdout.strip().splitlines()[-1])
     assert summary["damaged"] == 0 and "actions" in ended.stdout.splitlines()
-    assert (tmp_path / "s.png").stat().st_size > 1000 and (tmp_path / "e.mp4").stat().st_size > 1000
+    assert (tmp_path / "s.png").stat().st_size > 1000 and (tmp_path / "films" / "e.mp4").stat().st_size > 1000
     _change(gameplay / "made-0.parquet", 0, frames=b"")
-    damaged = _run(str(tmp_path), "--json")
+    damaged = _run(tmp_path, str(tmp_path), "--json")
     assert damaged.returncode == 1 and json.loads(damaged.stdout)["damaged"] == 1
     (line,) = [line for line in damaged.stderr.splitlines() if line.startswith("damaged: ")]
     assert "made-0.parquet: episode" in line
-    missing = _run(str(tmp_path / "nowhere"))
+    missing = _run(tmp_path, "nowhere")
     assert missing.returncode == 2 and missing.stderr.startswith("error: no shards")
