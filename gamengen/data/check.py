@@ -10,12 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gamengen.data.chunk import FRAME_FIELDS, from_row, game_of
+from gamengen.data.chunk import from_row, game_of
 from gamengen.game import GameSpec
 from gamengen.progress import Progress
 from gamengen.storage import filesystem
 
 _AGAIN = "Delete it (of a collection, also its namesake in collect-progress/done) and run what recorded it again."
+# Columns that every shard has and fills; those of some games only, such as variables, may be missing or null.
+_REQUIRED = ("run", "episode", "chunk", "first_frame", "num_frames", "actions", "rewards", "terminated", "truncated")
+_REQUIRED += ("frames", "codec", "agent_version", "seed", "node", "split")
 _SPLITS = ("train", "val", "test")
 
 
@@ -69,7 +72,7 @@ def _open(name: str, result: Result) -> pq.ParquetFile | None:
     except ValueError as error:
         result.damages.append(f"{name}: {str(error).removeprefix(name).strip()} Move it elsewhere.")
         return None
-    missing = [column for column in FRAME_FIELDS.names if column not in file.schema_arrow.names]
+    missing = [column for column in _REQUIRED if column not in file.schema_arrow.names]
     if missing:
         result.damages.append(f"{name}: has no column {', '.join(missing)}; expected recorded frames. {_AGAIN}")
         return None
@@ -98,7 +101,7 @@ def _rows(name: str, file: pq.ParquetFile, result: Result) -> Iterator[Mapping[s
 def _of_row(row: Mapping[str, Any], result: Result, places: _Places) -> list[str]:
     """Return the damages of a row, in itself and in its episode."""
     where = f"episode {row['episode']} chunk {row['chunk']}"
-    empty = [column for column in FRAME_FIELDS.names if row[column] is None]
+    empty = [column for column in _REQUIRED if row[column] is None]
     if empty:
         return [f"{where}: {', '.join(empty)} is null. {_AGAIN}"]
     found = [f"{where}: {what} {_AGAIN}" for what in _content(row, result)]
