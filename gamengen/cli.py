@@ -1,4 +1,7 @@
-"""The `gamengen` command: `gamengen train --config ... key=value` is `python -m jobs.train --config ... key=value`."""
+"""The `gamengen` command: `gamengen train --config ... key=value` is `python -m jobs.train --config ... key=value`.
+
+`gamengen data <folder>` takes a folder in place of a config; all else is the jobs' own.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,11 @@ def main() -> None:
     """Run a job in this process, with the rest of the command line as its arguments."""
     known = phases()
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
-        sys.stdout.write(f"usage: gamengen <phase> --config <yaml> [key=value ...]\n\nphases: {', '.join(known)}\n")
+        sys.stdout.write(
+            "usage: gamengen <phase> --config <yaml> [key=value ...]\n"
+            "       gamengen data <folder> [--contact-sheet <png>] [--mp4 <mp4> --episode <id>]\n\n"
+            f"phases: {', '.join(known)}\n"
+        )
         sys.exit(0 if len(sys.argv) > 1 else 2)
     phase = sys.argv.pop(1)
     if phase not in known:

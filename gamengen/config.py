@@ -11,7 +11,7 @@ import difflib
 import typing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal
 
 import pydantic
 import yaml
@@ -57,7 +57,7 @@ class AgentConfig:
 
 @dataclass(frozen=True)
 class CollectConfig:
-    """How play is recorded; all but the last three settings also hold for the recording of an agent's training."""
+    """How play is recorded; all but the last four settings also hold for the recording of an agent's training."""
 
     codec: str
     chunk_frames: int
@@ -68,6 +68,8 @@ class CollectConfig:
     num_frames: int
     policies: dict[str, float]  # name -> share of the frames, see gamengen.collect.policies
     num_runners: int
+    # In YAML `import`, which Python keeps for itself: recordings made elsewhere, taken in place of play.
+    import_folder: Annotated[str | None, pydantic.Field(alias="import")]
 
 
 @dataclass(frozen=True)
@@ -278,20 +280,31 @@ def from_dict(tree: dict[str, Any], where: str = "config") -> Config:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise ValueError(f"{where}: {key}: {first['msg']}, got {first['input']!r}.") from None
-    storage = str(Path(config.storage).expanduser()) if "://" not in config.storage else config.storage
-    if "://" not in storage and not Path(storage).is_absolute():
-        raise ValueError(
-            f"{where}: storage must be absolute, got {config.storage!r}: a Ray job runs in a copy of the working "
-            "directory. Give an absolute path, ~/..., or a URI such as s3://bucket/prefix."
-        )
+    storage = _place(config.storage, "storage", where)
+    collect = config.collect
+    if collect.import_folder is not None:
+        collect = dataclasses.replace(collect, import_folder=_place(collect.import_folder, "collect.import", where))
     if not config.run or "/" in config.run:
         raise ValueError(f"{where}: run must be a folder's name, got {config.run!r}.")
-    return dataclasses.replace(config, storage=storage)
+    return dataclasses.replace(config, storage=storage, collect=collect)
 
 
 def to_dict(config: Config) -> dict[str, Any]:
     """Return plain YAML-able settings; `from_dict` of it gives the same Config."""
-    return pydantic.TypeAdapter(Config).dump_python(config, mode="json")
+    return pydantic.TypeAdapter(Config).dump_python(config, mode="json", by_alias=True)
+
+
+def _place(place: str, key: str, where: str) -> str:
+    """Return a path or URI that means the same on every machine."""
+    if "://" in place:
+        return place
+    path = Path(place).expanduser()
+    if not path.is_absolute():
+        raise ValueError(
+            f"{where}: {key} must be absolute, got {place!r}: a Ray job runs in a copy of the working directory. "
+            "Give an absolute path, ~/..., or a URI such as s3://bucket/prefix."
+        )
+    return str(path)
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:
@@ -318,10 +331,19 @@ def _unknown(key: str, part: str, known: typing.Iterable[str]) -> str:
     return f"unknown key {key!r}; " + (f"did you mean {near[0]!r}?" if near else f"expected one of {sorted(known)}.")
 
 
+def _hints(owner: type) -> dict[str, Any]:
+    """Return the type of every key as it is called in YAML."""
+    hints: dict[str, Any] = {}
+    for name, hint in typing.get_type_hints(owner, include_extras=True).items():
+        notes = [note for note in getattr(hint, "__metadata__", ()) if isinstance(note, pydantic.fields.FieldInfo)]
+        hints[next((note.alias for note in notes if note.alias), name)] = hint
+    return hints
+
+
 def _check_keys(owner: type, tree: Any, prefix: str, where: str) -> None:
     if not isinstance(tree, dict):
         raise ValueError(f"{where}: {prefix or 'the file'} must hold settings, got {tree!r}.")
-    hints = get_type_hints(owner)
+    hints = _hints(owner)
     for key in tree:
         if key not in hints:
             raise ValueError(f"{where}: {_unknown(f'{prefix}{key}', str(key), hints)}")

@@ -58,6 +58,11 @@ PHASES = (
 )
 
 
+def phases(config: Config) -> tuple[Phase, ...]:
+    """Return the phases of a run: nobody learns to play where recordings are imported."""
+    return PHASES[1:] if config.collect.import_folder is not None else PHASES
+
+
 class Ledger:
     """What `pipeline.json` of a run remembers: with which settings each phase was finished, and with what result."""
 
@@ -120,8 +125,8 @@ def run(config_path: str, overrides: list[str], cluster: Cluster) -> dict[str, A
     config = configs.load(config_path, overrides)
     ledger, begun, seconds = Ledger(config), time.perf_counter(), {}
     must_run = False  # what follows a phase that did something may have something to do
-    for number, phase in enumerate(PHASES, start=1):
-        title = f"[{number}/{len(PHASES)} {phase.label}]"
+    for number, phase in enumerate(phases(config), start=1):
+        title = f"[{number}/{len(phases(config))} {phase.label}]"
         if not must_run and ledger.is_done(phase, cluster.address) and _still_there(phase, ledger):
             logger.info("%s done before, nothing left to do", title)
             seconds[phase.name] = 0.0

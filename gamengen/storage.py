@@ -25,7 +25,8 @@ def filesystem(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
 def write_bytes(uri: str, data: bytes) -> None:
     """Write a file whole: a reader sees the old one or the new one, never a part."""
     files, path = filesystem(uri)
-    files.create_dir(path.rpartition("/")[0], recursive=True)
+    if folder := path.rpartition("/")[0]:
+        files.create_dir(folder, recursive=True)
     temporary = f"{path}.{uuid.uuid4().hex}.tmp" if isinstance(files, pyarrow.fs.LocalFileSystem) else path
     with files.open_output_stream(temporary) as stream:  # an object store shows an upload when it is complete
         stream.write(data)
@@ -53,9 +54,10 @@ def exists(uri: str) -> bool:
     return files.get_file_info(path).type != pyarrow.fs.FileType.NotFound
 
 
-def list_files(folder: str, suffix: str) -> list[str]:
-    """Return the files directly in a folder that end with `suffix`, sorted; none if the folder is not there."""
+def list_files(folder: str, suffix: str, *, recursive: bool = False) -> list[str]:
+    """Return the files in a folder (and in those below it) that end with `suffix`, sorted; none if it is not there."""
     files, path = filesystem(folder)
-    selector = pyarrow.fs.FileSelector(path, allow_not_found=True)
-    names = [info.base_name for info in files.get_file_info(selector) if info.is_file]
+    path = path.rstrip("/")
+    selector = pyarrow.fs.FileSelector(path, allow_not_found=True, recursive=recursive)
+    names = [info.path[len(path) + 1 :] for info in files.get_file_info(selector) if info.is_file]
     return [f"{folder.rstrip('/')}/{name}" for name in sorted(names) if name.endswith(suffix)]

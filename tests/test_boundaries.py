@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "gamengen"
 
-_NOUNS = ["game", "envs", "storage", "data", "models", "engine", "checkpoint", "metrics", "config"]
+_NOUNS = ["game", "progress", "envs", "storage", "data", "models", "engine", "checkpoint", "metrics", "config"]
 _BELOW = [*_NOUNS, "ray_cluster"]
 _PHASES = ["collect", "encode", "train", "evaluate", "serve"]
 _TOP = ["benchmark", "benchmark_model", "cli", "local_head", "pipeline", "submission"]  # fronts, as the jobs are
@@ -20,8 +20,9 @@ _TOP = ["benchmark", "benchmark_model", "cli", "local_head", "pipeline", "submis
 ALLOWED = {
     "game": [],
     "envs": ["game"],
+    "progress": [],
     "storage": [],
-    "data": ["game", "storage"],
+    "data": ["game", "progress", "storage"],
     "models": [],
     "metrics": ["models", "game"],
     "checkpoint": ["models", "game", "storage"],
@@ -38,7 +39,7 @@ ONLY_IN = {
     "diffusers": ["models"],
     "lpips": ["metrics"],
     "pyarrow": ["storage", "data", *_PHASES, *_TOP],
-    "av": ["data", "evaluate"],
+    "av": ["data"],
     "yaml": ["config"],
     "pydantic": ["config", "serve"],
     "gymnasium": ["envs", "collect", "evaluate"],

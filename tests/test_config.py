@@ -42,6 +42,9 @@ def test_policies_and_options_take_new_keys() -> None:
         ("seed", ["seed", "key.subkey=value"]),
         ("storage=runs", ["storage", "absolute", "runs"]),
         ("run=a/b", ["run", "a/b"]),
+        ("collect.import=videos", ["collect.import", "absolute", "videos"]),
+        ("collect.import=3", ["collect.import", "string", "3"]),
+        ("collect.import_folder=/videos", ["collect.import_folder", "did you mean 'import'"]),
     ],
 )
 def test_a_wrong_override_is_one_clear_line(override: str, words: list[str]) -> None:
@@ -88,3 +91,13 @@ def test_the_game_spec_follows_the_options() -> None:
     half = configs.load(QUICKSTART, ["game.options.downscale=2"]).game_spec()
     assert (full.height, full.width) == (256, 512)
     assert (half.height, half.width) == (128, 256)
+
+
+def test_import_is_a_key_although_python_keeps_the_word(tmp_path: Path) -> None:
+    assert configs.load(QUICKSTART).collect.import_folder is None
+    config = configs.load(QUICKSTART, [f"collect.import={tmp_path}"])
+    assert config.collect.import_folder == str(tmp_path)
+    assert configs.to_dict(config)["collect"]["import"] == str(tmp_path)
+    assert configs.from_dict(configs.to_dict(config)) == config
+    assert configs.load(QUICKSTART, ["collect.import=~/x"]).collect.import_folder == f"{Path.home()}/x"
+    assert configs.load(QUICKSTART, ["collect.import=s3://b/x"]).collect.import_folder == "s3://b/x"

@@ -65,6 +65,12 @@ def test_a_lost_result_and_another_summary_are_noticed(tiny_config) -> None:
     assert not ledger.is_done(pipeline.PHASES[-1], "on another cluster")
 
 
+def test_nobody_learns_to_play_where_recordings_are_imported(tmp_path: Path) -> None:
+    assert pipeline.phases(load_tiny(tmp_path)) == pipeline.PHASES
+    imported = pipeline.phases(load_tiny(tmp_path, f"collect.import={tmp_path}"))
+    assert [phase.name for phase in imported] == PHASES[1:] and PHASES[0] == "train_agent"
+
+
 def test_the_table_shows_both_modes() -> None:
     scores = {"phase": "evaluate", "psnr": 30.1234, "num_windows": 9, "psnr_by_horizon": {"4": 20.0}, "seconds": 3.0}
     lines = pipeline.table(scores | {"fast": {"psnr": 29.0, "psnr_by_horizon": {"4": 19.5}}}).splitlines()

@@ -17,7 +17,7 @@ from ray.tune.registry import register_env
 from torch.utils.tensorboard import SummaryWriter
 
 from gamengen import config as configs
-from gamengen import ray_cluster, storage
+from gamengen import envs, ray_cluster, storage
 from gamengen.collect import dqn, networks, policies
 from gamengen.collect.recording import Origin, RecordingEnv
 from gamengen.collect.writer import own_shards, sink_to, start_writer
@@ -48,6 +48,7 @@ class AgentState:
 
 def train_agent(config: Config) -> dict[str, Any]:
     """Train the agent, record every episode that it plays into `gameplay/`, and measure how well it plays at last."""
+    envs.require_playable(config.game.name)
     state = _read_state(config)
     resumed = bool(state.iterations)
     nothing_left = _is_finished(config, state) and state.mean_score is not None

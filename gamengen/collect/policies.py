@@ -143,6 +143,7 @@ def make(name: str, config: Config, game: GameSpec) -> Policy:
 
 def make_env(config: Config) -> gymnasium.Env:
     """Make the run's game with the observation that the run's agent sees."""
+    envs.require_playable(config.game.name)
     return envs.make(config.game.name, **{**config.game.options, "observation": config.agent.observation})
 
 

@@ -25,13 +25,13 @@ from ray.data.checkpoint import CheckpointConfig
 from ray.data.datasource import Datasource, FilenameProvider, ReadTask
 
 from gamengen import config as configs
-from gamengen import ray_cluster, storage
-from gamengen.collect import policies
+from gamengen import envs, ray_cluster, storage
+from gamengen.collect import importing, policies
 from gamengen.collect.recording import EpisodeRecorder, Origin
 from gamengen.collect.writer import PARQUET, here, own_shards
 from gamengen.config import CollectConfig, Config
+from gamengen.data import card, shards
 from gamengen.data import chunk as chunks
-from gamengen.data import shards
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,9 @@ _LARGEST_ITEM = 128 * 2**20  # bytes: Ray Data cuts larger blocks, and an item c
 
 
 def collect(config: Config) -> dict[str, Any]:
-    """Play and record `collect.num_frames` frames with the policies of `collect.policies`."""
+    """Play and record `collect.num_frames` frames with the policies of `collect.policies`; or import recordings."""
+    if config.collect.import_folder is not None:
+        return importing.import_recordings(config)
     started = time.monotonic()
     settings = config.collect
     missing = check(config)
@@ -54,6 +56,7 @@ def collect(config: Config) -> dict[str, Any]:
     seconds = time.monotonic() - started
     if not missing:
         logger.info("nothing left to do: %d frames are in %s/gameplay", after["frames"], config.folder)
+    card.refresh(f"{config.folder}/gameplay")
     return {
         "phase": "collect",
         "run": config.run,
@@ -73,6 +76,7 @@ def check(config: Config) -> list[int]:
     Raises:
         ValueError: policies that cannot play here, or settings other than those that the run was begun with.
     """
+    envs.require_playable(config.game.name)
     settings = config.collect
     shares = settings.policies.values()
     if min(shares, default=-1) < 0 or sum(shares) <= 0:

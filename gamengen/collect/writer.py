@@ -12,6 +12,7 @@ import logging
 import time
 import uuid
 from collections import defaultdict
+from collections.abc import Set
 from functools import cache
 from typing import Any
 
@@ -46,6 +47,11 @@ class EpisodeWriter:
         for shard in own_shards(folder, prefix):
             self._saved.update(shards.read(shard, ["episode"])["episode"].to_pylist())
 
+    @property
+    def saved(self) -> Set[str]:
+        """The episodes that are in shards."""
+        return self._saved
+
     def add(self, sender: str, episode: str, rows: bytes) -> Receipt:
         """Take an episode (an Arrow IPC stream); one that is already here is only confirmed."""
         if episode in self._saved:
@@ -72,6 +78,14 @@ class EpisodeWriter:
             self._news[owner].append(episode)
         self._saved.update(self._open)
         self._open, self._open_bytes = {}, 0
+
+
+def to_bytes(rows: pa.Table) -> bytes:
+    """Return rows as the Arrow IPC stream that a writer takes."""
+    stream = io.BytesIO()
+    with pa.ipc.new_stream(stream, rows.schema) as ipc:
+        ipc.write_table(rows)
+    return stream.getvalue()
 
 
 def own_shards(folder: str, prefix: str) -> list[str]:
@@ -108,10 +122,7 @@ class WriterSink:
         self._unsaved: dict[str, bytes] = {}
 
     def __call__(self, episode: str, rows: pa.Table) -> None:
-        stream = io.BytesIO()
-        with pa.ipc.new_stream(stream, rows.schema) as ipc:
-            ipc.write_table(rows)
-        self._unsaved[episode] = stream.getvalue()
+        self._unsaved[episode] = to_bytes(rows)
         self._call("add", episode, self._unsaved[episode])
 
     def flush(self) -> None:

@@ -67,7 +67,8 @@ def load(name: str) -> ModuleType:
     """Import a game by its name here or by the import path of your own module.
 
     The module has `SPEC: GameSpec` and `make(**options) -> gymnasium.Env`; the env's `unwrapped.game_spec` is the SPEC
-    with what the options changed (frame size, rate). It may have `PROBES: Probes`, for the evaluation.
+    with what the options changed (frame size, rate). It may have `PROBES: Probes`, for the evaluation, and
+    `PLAYABLE = False` where there are recordings of the game and nothing to play.
 
     Raises:
         ValueError: no such game, or the module lacks `SPEC` or `make`.
@@ -85,6 +86,15 @@ def load(name: str) -> ModuleType:
     if missing:
         raise ValueError(f"module {path} is not a game: it has no {' and no '.join(missing)}.")
     return module
+
+
+def require_playable(name: str) -> None:
+    """Raise a ValueError for a game that only exists in recordings."""
+    if not getattr(load(name), "PLAYABLE", True):
+        raise ValueError(
+            f"the game {name!r} cannot be played: there are only recordings of it. "
+            "Set collect.import=<folder> to take them in with jobs.collect, or game.name to a game with an env."
+        )
 
 
 def make(name: str, **options: Any) -> gymnasium.Env:

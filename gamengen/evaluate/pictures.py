@@ -1,4 +1,4 @@
-"""Makes the report's pictures: plots, strips of frames and contact sheets, as PNG bytes."""
+"""Makes the report's pictures: plots, strips of frames and contact sheets as PNG bytes, and the frames of its films."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 _COLOURS = {"normal": "#1f6feb", "fast": "#d9730d", "real": "#444444", "ceiling": "#2da44e", "copy": "#999999"}
-_GAP = 6
+_GAP = 6  # pixels between pictures
+_SEAM = 8  # pixels between the halves of a film
 
 
 def png(picture: np.ndarray) -> bytes:
@@ -39,6 +40,16 @@ def strips(real: np.ndarray, generated: np.ndarray) -> bytes:
         difference = 128 + 2 * (right.astype(np.int16) - left)
         rows.append([left, right, difference.clip(0, 255).astype(np.uint8)])
     return png(grid(rows))
+
+
+def side_by_side(clips: Sequence[tuple[np.ndarray, np.ndarray]], num_frames: int) -> list[np.ndarray]:
+    """Put recorded (left) and generated (right) frames beside each other, clip after clip, `num_frames` in all."""
+    frames = []
+    for real, generated in clips:
+        for left, right in zip(real, generated, strict=True):
+            seam = np.full((left.shape[0], _SEAM, 3), (200, 60, 60), np.uint8)
+            frames.append(np.concatenate([left, seam, right], axis=1))
+    return frames[:num_frames]
 
 
 def contact_sheet(snapshots: np.ndarray, num_games: int = 4) -> bytes:

@@ -13,8 +13,8 @@ from gamengen import metrics
 from gamengen.envs import Probes
 from gamengen.evaluate import held_out
 from gamengen.evaluate.held_out import Start
-from gamengen.evaluate.progress import Progress
 from gamengen.models import autoencoders
+from gamengen.progress import Progress
 
 
 @dataclass

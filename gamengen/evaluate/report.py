@@ -13,8 +13,9 @@ import numpy as np
 
 from gamengen import storage
 from gamengen.config import Config
+from gamengen.data import film
 from gamengen.envs import Probes
-from gamengen.evaluate import film, pictures, rollouts
+from gamengen.evaluate import pictures, rollouts
 from gamengen.evaluate.measure import ModelFigures, RealFigures
 
 logger = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ def write(
 ) -> None:
     """Write report.html, side_by_side.mp4 and, for every mode, its contact sheet and film."""
     rate = config.game_spec().frames_per_second
-    frames = film.side_by_side(figures["normal"].horizons.clips, config.evaluate.video_frames)
+    frames = pictures.side_by_side(figures["normal"].horizons.clips, config.evaluate.video_frames)
     storage.write_bytes(f"{folder}/side_by_side.mp4", film.encode(frames, rate))
     parts = [_head(config, hardware), _table(summary), *_plots(figures, real, probes, summary)]
     parts.append("<h2>Real (left) and generated (right), the same actions</h2>")

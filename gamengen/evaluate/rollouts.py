@@ -14,7 +14,7 @@ from gamengen import metrics
 from gamengen.envs import FramePlayer, Probes
 from gamengen.evaluate import held_out
 from gamengen.evaluate.held_out import Start
-from gamengen.evaluate.progress import Progress
+from gamengen.progress import Progress
 
 CRASH_WITHIN = 4  # frames from a contact to the game over
 STUCK_AFTER = 60  # frames in game over after the first press of the restart action

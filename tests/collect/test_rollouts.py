@@ -89,6 +89,7 @@ def test_collecting_resuming_and_going_on(cluster, overrides, config):
     assert 2000 <= summary["frames"] < 2000 + 10 * 32 and not summary["resumed"]
     assert_exactly_once(config, 10)
     assert set(summary["policies"]) == {"scripted", "random"} and summary["bytes"] > 0
+    assert f"{summary['frames']:,} frames" in Path(config.folder, "gameplay", "README.md").read_text()
     again = rollouts.collect(config)
     assert again["nothing_left"] and again["new_frames"] == 0 and again["frames"] == summary["frames"]
     more = configs.load(QUICKSTART, [*overrides, "collect.num_frames=2600"])

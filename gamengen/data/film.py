@@ -1,15 +1,13 @@
-"""Writes films: H.264 in MP4, as every browser plays it."""
+"""Writes films: H.264 in MP4, as every browser plays it; knows nothing of what they show."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from fractions import Fraction
 
 import av
 import numpy as np
-
-_SEAM = 8  # pixels between the two halves
 
 
 def encode(frames: Iterable[np.ndarray], frames_per_second: float) -> bytes:
@@ -26,13 +24,3 @@ def encode(frames: Iterable[np.ndarray], frames_per_second: float) -> bytes:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(padded), format="rgb24")))
         container.mux(stream.encode(None))
     return file.getvalue()
-
-
-def side_by_side(clips: Sequence[tuple[np.ndarray, np.ndarray]], num_frames: int) -> list[np.ndarray]:
-    """Put recorded (left) and generated (right) frames beside each other, clip after clip, `num_frames` in all."""
-    frames = []
-    for real, generated in clips:
-        for left, right in zip(real, generated, strict=True):
-            seam = np.full((left.shape[0], _SEAM, 3), (200, 60, 60), np.uint8)
-            frames.append(np.concatenate([left, seam, right], axis=1))
-    return frames[:num_frames]

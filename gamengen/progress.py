@@ -1,4 +1,4 @@
-"""Progress lines: how far, how fast, how long still; at most one every few seconds."""
+"""Progress lines of long work: how far, how fast, how long still, at most one every few seconds; knows no phase."""
 
 from __future__ import annotations
 
