@@ -29,7 +29,7 @@ def _play(env: gymnasium.Env, seed: int, steps: int = 60) -> list[np.ndarray]:
     return frames
 
 
-@pytest.fixture(params=envs.names())
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.doom if name == "doom" else ()) for name in envs.names()])
 def name(request: pytest.FixtureRequest) -> str:
     return request.param
 
