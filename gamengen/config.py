@@ -33,7 +33,7 @@ class AgentConfig:
     """The RLlib agent that learns to play while everything it does is recorded."""
 
     algorithm: Literal["dqn"]
-    observation: Literal["state", "pixels"]
+    observation: Literal["state", "pixels", "none"]
     num_episodes: int
     max_env_steps: int
     hidden_sizes: tuple[int, ...]

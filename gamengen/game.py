@@ -26,6 +26,9 @@ class GameSpec:
         keyboard: `KeyboardEvent.code` of a browser -> action name; of several held keys the last pressed counts.
         restart_action: the action that leaves the game-over screen, or None where a game restarts by itself.
         restart_delay: frames for which the game-over screen does not listen to it.
+        padding: rows above and below the picture that only make the size fit; nobody is to see or score them.
+        variables: names of the game's numbers that are recorded with every frame.
+        has_levels: episodes are played on levels, whose names are recorded.
     """
 
     name: str
@@ -37,14 +40,25 @@ class GameSpec:
     keyboard: Mapping[str, str]
     restart_action: str | None = None
     restart_delay: int = 0
+    padding: tuple[int, int] = (0, 0)
+    variables: tuple[str, ...] = ()
+    has_levels: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "actions", tuple(self.actions))
         object.__setattr__(self, "keyboard", dict(self.keyboard))
+        object.__setattr__(self, "padding", tuple(self.padding))
+        object.__setattr__(self, "variables", tuple(self.variables))
         if min(self.height, self.width, self.tics_per_frame) < 1 or self.frames_per_second <= 0:
             raise ValueError(f"game {self.name!r}: sizes and rates must be positive, got {self}")
         if len(set(self.actions)) != len(self.actions) or not self.actions:
             raise ValueError(f"game {self.name!r}: action names must be distinct and not empty, got {self.actions}")
+        if len(self.padding) != 2 or min(self.padding) < 0 or sum(self.padding) >= self.height:
+            raise ValueError(
+                f"game {self.name!r}: padding, got {self.padding}; expected two counts, together below {self.height}"
+            )
+        if len(set(self.variables)) != len(self.variables):
+            raise ValueError(f"game {self.name!r}: variable names must be distinct, got {self.variables}")
         unknown = {*self.keyboard.values(), self.restart_action or self.actions[0]} - set(self.actions)
         if unknown:
             raise ValueError(f"game {self.name!r}: unknown actions {sorted(unknown)}; expected some of {self.actions}")
@@ -52,6 +66,11 @@ class GameSpec:
     @property
     def num_actions(self) -> int:
         return len(self.actions)
+
+    @property
+    def visible_rows(self) -> slice:
+        """The rows of a frame that are the game's picture."""
+        return slice(self.padding[0], self.height - self.padding[1])
 
     def action_index(self, name: str) -> int:
         """Return the index of an action's name; raises ValueError for a name the game does not have."""

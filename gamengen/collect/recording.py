@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from gamengen.data import chunk as chunks
 from gamengen.data import codec as codecs
 from gamengen.game import GameSpec
 
+_NOTHING: Mapping[str, Any] = {}
 Sink = Callable[[str, pa.Table], None]  # takes a finished episode: its id and its rows
 
 
@@ -39,10 +40,16 @@ class _OpenChunk:
     num_frames: int = 0
     actions: list[int] = field(default_factory=list)
     rewards: list[float] = field(default_factory=list)
+    variables: dict[str, list[float]] = field(default_factory=dict)
 
 
 class EpisodeRecorder:
-    """Turns one episode into rows: `frame`, then `step` and `frame` in turn, then `finish`."""
+    """Turns one episode into rows: `frame`, then `step` and `frame` in turn, then `finish`.
+
+    What the env says beside its frames is in `info`: `variables` (name -> number) at every frame for a game that has
+    them; at the first frame `level` for a game with levels, and `held_out` where it is one that nothing learns from,
+    which puts the episode into the split `test`.
+    """
 
     def __init__(self, game: GameSpec, settings: CollectConfig, origin: Origin, episode: str, seed: int) -> None:
         self.episode = episode
@@ -50,15 +57,23 @@ class EpisodeRecorder:
         self._game, self._settings, self._origin, self._seed = game, settings, origin, seed
         self._rows: list[dict[str, Any]] = []
         self._chunk: _OpenChunk | None = None
+        self._level: str | None = None
+        self._split = chunks.split_of(episode, settings.split_val, settings.split_test)
 
-    def frame(self, frame: np.ndarray) -> None:
-        """Take the next frame, uint8 [H, W, 3]."""
+    def frame(self, frame: np.ndarray, info: Mapping[str, Any] = _NOTHING) -> None:
+        """Take the next frame, uint8 [H, W, 3], and the env's `info` of the same moment."""
+        if self.num_frames == 0:
+            self._level = info["level"] if self._game.has_levels else None
+            self._split = "test" if info.get("held_out") else self._split
         if self._chunk is not None and self._chunk.num_frames == self._settings.chunk_frames:
             self._close_chunk(terminated=False, truncated=False)
         if self._chunk is None:
             encoder = codecs.encoder(self._settings.codec, self._game.frames_per_second)
-            self._chunk = _OpenChunk(encoder, self.num_frames)
+            names = self._game.variables
+            self._chunk = _OpenChunk(encoder, self.num_frames, variables={name: [] for name in names})
         self._chunk.encoder.add(frame)
+        for name, values in self._chunk.variables.items():
+            values.append(info["variables"][name])
         self._chunk.num_frames += 1
         self.num_frames += 1
 
@@ -89,7 +104,9 @@ class EpisodeRecorder:
             agent_version=self._origin.agent_version,
             seed=self._seed,
             node=self._origin.node,
-            split=chunks.split_of(self.episode, settings.split_val, settings.split_test),
+            split=self._split,
+            variables={name: np.asarray(values, np.float32) for name, values in part.variables.items()},
+            level=self._level,
         )
         self._rows.append(chunks.to_row(chunk, codec=settings.codec, frames_per_second=self._game.frames_per_second))
         self._chunk = None
@@ -123,14 +140,18 @@ class RecordingEnv(gymnasium.Wrapper):
         episode = f"{self._name}-{self._count:05d}"
         self._recorder = EpisodeRecorder(self._game, self.settings, self.origin, episode, seed)
         self._count += 1
-        self._recorder.frame(self.env.render())
+        self._recorder.frame(self.env.render(), info)
         return observation, info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        observation, reward, terminated, truncated, info = self.env.step(action)
+        try:
+            observation, reward, terminated, truncated, info = self.env.step(action)
+        except Exception:
+            self._recorder = None  # a game that breaks off has not ended: half an episode is none
+            raise
         if self._recorder is not None:
             self._recorder.step(int(action), float(reward))
-            self._recorder.frame(self.env.render())
+            self._recorder.frame(self.env.render(), info)
             truncated = truncated or (not terminated and self._recorder.num_frames >= self.settings.max_episode_frames)
             if terminated or truncated:
                 self._end(terminated, truncated)

@@ -32,11 +32,13 @@ from gamengen.collect.writer import PARQUET, here, own_shards
 from gamengen.config import CollectConfig, Config
 from gamengen.data import card, shards
 from gamengen.data import chunk as chunks
+from gamengen.envs import GameDied
 
 logger = logging.getLogger(__name__)
 
 PREFIX = "collect"
 _MAX_ITEMS = 1_000_000  # seeds of one config.seed
+_MAX_DEATHS = 5  # of a game's process in one item; more are no accident
 _LARGEST_ITEM = 128 * 2**20  # bytes: Ray Data cuts larger blocks, and an item counts as done with its first part
 
 
@@ -183,27 +185,44 @@ def play_item(
     """Play whole episodes, the last one cut, until an item's frames are full; the same seed gives the same play.
 
     An item has `max_episode_frames` frames, and at most a chunk more, so that no episode is cut shorter than a chunk.
+    An episode in which the game's process dies is played again from its start.
+
+    Raises:
+        GameDied: the process died again and again.
     """
     episodes: list[pa.Table] = []
     left = settings.max_episode_frames
+    deaths = 0
     while left > 0:
         rng = np.random.default_rng([seed, len(episodes)])
         episode = f"{origin.run}-{PREFIX}-{seed:09d}-{len(episodes):04d}"
         recorder = EpisodeRecorder(env.unwrapped.game_spec, settings, origin, episode, seed)  # type: ignore[attr-defined]
-        observation, info = env.reset(seed=int(rng.integers(2**31)))
-        policy.reset(rng)
-        recorder.frame(env.render())
-        limit = max(left, settings.chunk_frames)
-        terminated = truncated = False
-        while not (terminated or truncated):
-            action = policy.action(observation, info)
-            observation, reward, terminated, truncated, info = env.step(action)
-            recorder.step(action, float(reward))
-            recorder.frame(env.render())
-            truncated = not terminated and (truncated or recorder.num_frames >= limit)
-        episodes.append(recorder.finish(terminated, truncated))
+        try:
+            episodes.append(_play_episode(env, policy, recorder, rng, max(left, settings.chunk_frames)))
+        except GameDied as error:
+            deaths += 1
+            if deaths == _MAX_DEATHS:
+                raise
+            logger.warning("episode %s is played again: %s", episode, error)
+            continue
         left -= recorder.num_frames
     return pa.concat_tables(episodes)
+
+
+def _play_episode(
+    env: gymnasium.Env, policy: policies.Policy, recorder: EpisodeRecorder, rng: np.random.Generator, limit: int
+) -> pa.Table:
+    observation, info = env.reset(seed=int(rng.integers(2**31)))
+    policy.reset(rng)
+    recorder.frame(env.render(), info)
+    terminated = truncated = False
+    while not (terminated or truncated):
+        action = policy.action(observation, info)
+        observation, reward, terminated, truncated, info = env.step(action)
+        recorder.step(action, float(reward))
+        recorder.frame(env.render(), info)
+        truncated = not terminated and (truncated or recorder.num_frames >= limit)
+    return recorder.finish(terminated, truncated)
 
 
 class _Items(Datasource):

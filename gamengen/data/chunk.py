@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ _STEP_FIELDS = [
     ("terminated", pa.bool_()),
     ("truncated", pa.bool_()),
 ]
+_OPTIONAL = ("variables", "level")  # columns of games that have them
 _ORIGIN_FIELDS = [("agent_version", pa.string()), ("seed", pa.int64()), ("node", pa.string()), ("split", pa.string())]
 FRAME_FIELDS = pa.schema([*_STEP_FIELDS, ("frames", pa.large_binary()), ("codec", pa.string()), *_ORIGIN_FIELDS])
 LATENT_FIELDS = pa.schema(
@@ -45,6 +47,8 @@ class Chunk:
     Attributes:
         frames: uint8 [T, height, width, 3] as recorded, or float16 [T, channels, rows, columns] latents.
         agent_version: the policy that played, such as "random", "scripted" or "dqn-12800".
+        variables: the game's numbers at every frame, float32 [T] by name; empty for a game without.
+        level: what was played on; None for a game without levels.
     """
 
     run: str
@@ -60,10 +64,13 @@ class Chunk:
     seed: int
     node: str
     split: str
+    variables: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    level: str | None = None
 
     def __post_init__(self) -> None:
         assert len(self.frames) - len(self.actions) in (0, 1), "every frame but an episode's last has its action"
         assert len(self.actions) == len(self.rewards)
+        assert all(len(values) == len(self.frames) for values in self.variables.values()), "one value per frame"
 
 
 def split_of(episode: str, val: float, test: float) -> Split:
@@ -73,8 +80,17 @@ def split_of(episode: str, val: float, test: float) -> Split:
 
 
 def schema(game: GameSpec, *, latents: bool = False) -> pa.Schema:
-    """Return the Parquet schema of a game's frame (or latent) shards, with the GameSpec in its metadata."""
+    """Return the Parquet schema of a game's frame (or latent) shards, with the GameSpec in its metadata.
+
+    A game with variables has one column more, a struct of lists: Parquet stores each variable by itself, so that
+    reading one does not read all. A game with levels has the column `level`.
+    """
     fields = LATENT_FIELDS if latents else FRAME_FIELDS
+    if game.variables:
+        each = [(name, pa.list_(pa.float32())) for name in game.variables]
+        fields = fields.append(pa.field("variables", pa.struct(each)))
+    if game.has_levels:
+        fields = fields.append(pa.field("level", pa.string()))
     return fields.with_metadata({"gamengen.game": game.to_json(), "gamengen.schema_version": SCHEMA_VERSION})
 
 
@@ -126,11 +142,15 @@ def from_row(row: Mapping[str, Any]) -> Chunk:
         actions=np.asarray(row["actions"], dtype=np.int16),
         rewards=np.asarray(row["rewards"], dtype=np.float32),
         **{key: row[key] for key in ("agent_version", "seed", "node", "split")},
+        variables={name: np.asarray(values, np.float32) for name, values in (row.get("variables") or {}).items()},
+        level=row.get("level"),
     )
 
 
 def _steps(chunk: Chunk) -> dict[str, Any]:
+    has = {"variables": bool(chunk.variables), "level": chunk.level is not None}
     return {
+        **{key: getattr(chunk, key) for key in _OPTIONAL if has[key]},
         "run": chunk.run,
         "episode": chunk.episode,
         "chunk": chunk.chunk,

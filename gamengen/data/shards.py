@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Episode:
-    """A whole episode: frames (uint8) or latents (float16) [T, ...], and the T-1 actions and rewards between them."""
+    """A whole episode: frames (uint8) or latents (float16) [T, ...], and the T-1 actions and rewards between them.
+
+    `variables` are the game's numbers at every frame, float32 [T] by name, where the game has any.
+    """
 
     id: str
     frames: np.ndarray
@@ -29,6 +32,8 @@ class Episode:
     terminated: bool
     agent_version: str
     split: str
+    variables: Mapping[str, np.ndarray] = field(default_factory=dict)
+    level: str | None = None
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -113,4 +118,6 @@ def _join(parts: list[Chunk], shard: str) -> Episode:
         terminated=parts[-1].terminated,
         agent_version=parts[0].agent_version,
         split=parts[0].split,
+        variables={name: np.concatenate([part.variables[name] for part in parts]) for name in parts[0].variables},
+        level=parts[0].level,
     )

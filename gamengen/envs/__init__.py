@@ -13,6 +13,10 @@ import gymnasium
 import numpy as np
 
 
+class GameDied(RuntimeError):
+    """A game that runs outside of this process has ended; the episode in play is lost, `reset` begins a new game."""
+
+
 class FramePlayer(Protocol):
     """Plays N games by their frames alone, and tells what it saw on the last ones, bool [N] each.
 

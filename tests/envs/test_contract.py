@@ -29,7 +29,10 @@ def _play(env: gymnasium.Env, seed: int, steps: int = 60) -> list[np.ndarray]:
     return frames
 
 
-@pytest.fixture(params=sorted({*envs.names()} - {"recorded"}))  # which cannot be played: test_recorded.py
+PLAYABLE = sorted({*envs.names()} - {"recorded"})  # which cannot be played: test_recorded.py
+
+
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.doom if name == "doom" else ()) for name in PLAYABLE])
 def name(request: pytest.FixtureRequest) -> str:
     return request.param
 

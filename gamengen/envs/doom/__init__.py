@@ -1,0 +1,20 @@
+"""DOOM on ViZDoom: Freedoom or your own WAD, the paper's actions, observation and reward.
+
+`SPEC` and `make` are the game's contract; `SCRIPTED` makes a player without learning, for recording and for tests.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gamengen.envs.doom.env import SPEC, DoomEnv
+from gamengen.envs.doom.policies import ScriptedPolicy
+
+SCRIPTED = ScriptedPolicy
+
+__all__ = ["SCRIPTED", "SPEC", "DoomEnv", "ScriptedPolicy", "make"]
+
+
+def make(**options: Any) -> DoomEnv:
+    """Make the env; the options are the arguments of `DoomEnv`."""
+    return DoomEnv(**options)
