@@ -17,6 +17,20 @@ def test_json_round_trip() -> None:
     assert "\n" not in SPEC.to_json()
 
 
+def test_a_spec_from_before_there_were_padding_variables_and_levels_reads_as_one_without() -> None:
+    fields = json.loads(SPEC.to_json())
+    for name in ("padding", "variables", "has_levels"):
+        del fields[name]
+    assert GameSpec.from_json(json.dumps(fields)) == SPEC
+    assert SPEC.visible_rows == slice(0, 64)
+
+
+def test_padding_and_variables_survive_json() -> None:
+    spec = dataclasses.replace(SPEC, padding=(8, 4), variables=("health", "x"), has_levels=True)
+    assert GameSpec.from_json(spec.to_json()) == spec
+    assert spec.visible_rows == slice(8, 60)
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"name": "x"}', '{"nonsense": 1}', "null"])
 def test_what_is_no_spec_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match="not a GameSpec"):
@@ -37,6 +51,9 @@ def test_a_spec_of_a_later_version_is_a_value_error() -> None:
         ({"actions": ("none", "none")}, "distinct"),
         ({"keyboard": {"KeyA": "down"}}, "down"),
         ({"restart_action": "reset"}, "reset"),
+        ({"padding": (40, 24)}, "padding"),
+        ({"padding": (-1, 0)}, "padding"),
+        ({"variables": ("health", "health")}, "distinct"),
     ],
 )
 def test_what_cannot_be_is_refused(change: dict, word: str) -> None:

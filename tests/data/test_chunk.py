@@ -94,6 +94,44 @@ def test_the_game_stands_in_the_metadata(tmp_path):
         shards.find(str(tmp_path), dataclasses.replace(GAME, width=32))
 
 
+def with_variables(chunk: chunks.Chunk) -> chunks.Chunk:
+    health = np.linspace(100, 50, len(chunk.frames)).astype(np.float32)
+    return dataclasses.replace(chunk, variables={"health": health, "x": -health}, level="MAP01")
+
+
+VARIED = dataclasses.replace(GAME, variables=("health", "x"), has_levels=True)
+
+
+def test_variables_and_level_survive_parquet_and_latents(tmp_path):
+    parts = [with_variables(make(0)), with_variables(make(1, last=True))]
+    rows = [chunks.to_row(part, codec="delta-zstd", frames_per_second=20.0) for part in parts]
+    pq.write_table(pa.Table.from_pylist(rows, schema=chunks.schema(VARIED)), tmp_path / "a.parquet")
+    (episode,) = shards.episodes([str(tmp_path / "a.parquet")])
+    assert episode.level == "MAP01" and list(episode.variables) == ["health", "x"]
+    np.testing.assert_array_equal(episode.variables["x"], np.concatenate([part.variables["x"] for part in parts]))
+    latent = dataclasses.replace(parts[0], frames=np.zeros((6, 4, 2, 3), np.float16))
+    table = pa.Table.from_pylist([chunks.to_latent_row(latent)], schema=chunks.schema(VARIED, latents=True))
+    read = chunks.from_row(table.to_pylist()[0])
+    assert read.level == "MAP01"
+    np.testing.assert_array_equal(read.variables["health"], parts[0].variables["health"])
+
+
+def test_variables_open_as_the_readme_says(tmp_path):
+    row = chunks.to_row(with_variables(make(0)), codec="delta-zstd", frames_per_second=20.0)
+    pq.write_table(pa.Table.from_pylist([row], schema=chunks.schema(VARIED)), tmp_path / "a.parquet")
+    frame = pandas.read_parquet(tmp_path / "a.parquet")
+    assert list(frame.variables[0]["health"]) == list(np.linspace(100, 50, 6).astype(np.float32))
+    query = f"select level, list_min(variables.health) from '{tmp_path}/*.parquet'"
+    assert duckdb.sql(query).fetchall() == [("MAP01", 50.0)]
+    only = pandas.read_parquet(tmp_path / "a.parquet", columns=["episode", "variables.x"])
+    assert list(only.columns) == ["episode", "x"] and only.x[0][0] == -100
+
+
+def test_a_game_without_variables_has_no_columns_for_them():
+    assert not {"variables", "level"} & set(chunks.schema(GAME).names)
+    assert not {"variables", "level"} & set(chunks.to_row(make(0), codec="delta-zstd", frames_per_second=20.0))
+
+
 def test_splits_are_of_episodes_and_have_their_shares():
     splits = [chunks.split_of(f"episode-{number}", 0.1, 0.2) for number in range(4000)]
     assert splits[17] == chunks.split_of("episode-17", 0.1, 0.2)

@@ -75,7 +75,7 @@ class Engine:
         """
         try:
             if not self._games or self._process != level.process or level.bots:
-                self._launch(level)
+                self._launch(level, seed)
             game = self._running()
             if self._map != level.map:
                 game.set_doom_map(level.map)
@@ -122,7 +122,7 @@ class Engine:
         if self._memory is not None:
             self.screen = self._memory.copy()
 
-    def _launch(self, level: Level) -> None:
+    def _launch(self, level: Level, seed: int) -> None:
         self._stop()
         if not level.is_shipped and level not in self._tried and _TRYING not in os.environ:
             try_out(level)
@@ -151,6 +151,7 @@ class Engine:
         game.set_automap_mode(vzd.AutomapMode.NORMAL)  # what the player has seen, as on their own map
         game.set_automap_rotate(False)
         game.set_automap_render_textures(False)
+        game.set_seed(seed)  # else the clock decides whether some maps, with several starts, can be started
         game.init()
         self._games.append(game)
         self._process, self._map = level.process, level.map

@@ -39,6 +39,7 @@ class Level:
         start_tics: game time before the player may act, in tics of 1/35 s.
         max_tics: the scenario's time limit, counted from the first frame.
         is_scenario: it has a reward of its own.
+        is_shipped: all its data comes with ViZDoom.
     """
 
     name: str
@@ -53,11 +54,7 @@ class Level:
     living_reward: float
     death_penalty: float
     is_scenario: bool
-
-    @property
-    def is_shipped(self) -> bool:
-        """Whether all its data comes with ViZDoom."""
-        return all(Path(wad).is_relative_to(PACKAGE) for wad in (self.iwad, self.pwad) if wad is not None)
+    is_shipped: bool
 
     @property
     def process(self) -> tuple[str, str | None, int, bool]:
@@ -190,8 +187,21 @@ def _map_level(name: str, map_name: str, bots: int, wad: str | None, skill: int 
     known = wad_maps(pwad or iwad)[1]
     if map_name not in known:
         raise ValueError(f"{_unknown(name, map_name, known)} It plays {pwad or iwad}.")
-    deathmatch = _is_deathmatch(name, pwad or iwad, map_name, bots)
-    return Level(name, iwad, pwad, map_name, bots, deathmatch, skill or 3, 1, MAP_TICS, 0.0, 0.0, is_scenario=False)
+    return Level(
+        name,
+        iwad=iwad,
+        pwad=pwad,
+        map=map_name,
+        bots=bots,
+        deathmatch=_is_deathmatch(name, pwad or iwad, map_name, bots),
+        skill=skill or 3,
+        start_tics=1,
+        max_tics=MAP_TICS,
+        living_reward=0.0,
+        death_penalty=0.0,
+        is_scenario=False,
+        is_shipped=wad is None,
+    )
 
 
 def _scenario_level(
@@ -217,6 +227,7 @@ def _scenario_level(
         living_reward=float(settings.get("living_reward", 0)),
         death_penalty=float(settings.get("death_penalty", 0)),
         is_scenario=True,
+        is_shipped=not own,
     )
 
 
