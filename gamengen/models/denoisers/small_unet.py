@@ -26,11 +26,12 @@ _FREQUENCIES = 64  # of the timestep's sinusoids
 @dataclass(frozen=True)
 class Config:
     """`patch`: latents per position and side; `channels` and `blocks`: one entry per resolution, finest first;
-    `head_blocks`: residual blocks that see the noised latents."""
+    `head_channels` and `head_blocks`: of the residual blocks that see the noised latents."""
 
     patch: int = 2
     channels: tuple[int, ...] = (64, 128, 192)
     blocks: tuple[int, ...] = (2, 2, 1)
+    head_channels: int = 64
     head_blocks: int = 2
     embedding: int = 256
     heads: int = 4
@@ -121,8 +122,8 @@ class Denoiser(denoisers.Denoiser):
         self.last = Block(channels[-1], channels[-1], wide)
 
     def _build_head(self, latents: int) -> None:
-        width = self.config.channels[0]
-        self.noisy_in = nn.Conv2d(latents + width, width, 3, padding=1)
+        width = self.config.head_channels
+        self.noisy_in = nn.Conv2d(latents + self.config.channels[0], width, 3, padding=1)
         self.head = nn.ModuleList(Block(width, width, self.config.embedding) for _ in range(self.config.head_blocks))
         self.norm_out = nn.GroupNorm(8, width)
         self.conv_out = nn.Conv2d(width, latents, 3, padding=1)
