@@ -115,7 +115,7 @@ def build_sampler(settings: Mapping[str, Any]) -> Sampler:
     return Sampler(
         schedule=Schedule.create(**settings["schedule"]),
         augmentation=Augmentation(**settings["augmentation"]),
-        **{**settings["sampler"], "timesteps": tuple(settings["sampler"]["timesteps"])},
+        **{key: tuple(value) if isinstance(value, list) else value for key, value in settings["sampler"].items()},
     )
 
 

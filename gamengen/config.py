@@ -107,12 +107,13 @@ class DiffusionConfig:
 
 @dataclass(frozen=True)
 class SamplerConfig:
-    """How a frame is sampled: `timesteps` from the first, which sees pure noise, to the last."""
+    """How a frame is sampled: `timesteps` from the first, which sees pure noise, to the last; see
+    `gamengen.models.sampler`."""
 
     timesteps: tuple[int, ...]
     guidance_scale: float
     noise_level: float
-    noise_scale: float
+    noise_scales: tuple[float, ...]
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,9 @@ class Sampler:
             predicts the mean of all futures, in which rare things are ghosts; a little below, it commits to one.
         guidance_scale: 1 for none; above, the difference to the denoiser without context is amplified (section 3.3).
         noise_level: Gaussian noise added to the context at inference, 0 ... Augmentation.max_level.
-        noise_scale: standard deviation of the noise that sampling starts from. A few steps make rare things rarer than
-            they are; a little more than 1 makes up for it.
+        noise_scales: standard deviation of the noise at each timestep, all 1 by default. A few steps make rare things
+            rarer than they are; more than 1 where the network decides whether they happen makes up for it, and 1 at the
+            last leaves the picture as clean as it would be without.
     """
 
     schedule: Schedule
@@ -30,13 +31,19 @@ class Sampler:
     timesteps: tuple[int, ...]
     guidance_scale: float = 1.0
     noise_level: float = 0.0
-    noise_scale: float = 1.0
+    noise_scales: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         last = len(self.schedule.alpha_bar) - 1
         falling = all(a > b for a, b in zip(self.timesteps, self.timesteps[1:], strict=False))
         if not self.timesteps or not falling or not 0 <= self.timesteps[-1] <= self.timesteps[0] <= last:
             raise ValueError(f"sampler timesteps must fall within 0 ... {last}, got {self.timesteps}.")
+        scales = self.noise_scales or (1.0,) * len(self.timesteps)
+        if len(scales) != len(self.timesteps) or min(scales) <= 0:
+            raise ValueError(
+                f"sampler noise_scales, got {scales}; expected a positive number for each of {self.timesteps}."
+            )
+        object.__setattr__(self, "noise_scales", tuple(scales))
 
     @property
     def num_inference_steps(self) -> int:
@@ -54,14 +61,15 @@ class Sampler:
     def solve(self, denoiser: Denoiser, context: Tensor, actions: Tensor, noise: Tensor, bucket: Tensor) -> Tensor:
         """As a call, for contexts that are already corrupted by the noise level of `bucket` [B]."""
         condition = self._condition(denoiser, context, actions, bucket)
-        x = noise * self.noise_scale
+        x = noise * self.noise_scales[0]
         for step, timestep in enumerate(self.timesteps):
             t = torch.full((len(x),), timestep, device=x.device)
             velocity = self._velocity(denoiser, x, t, condition).float()
             clean = self.schedule.clean(x, velocity, t)
             if step + 1 < len(self.timesteps):
                 signal, sigma = self.schedule.coefficients(t)
-                predicted_noise = signal * velocity + sigma * x
+                predicted_noise = signal * velocity + sigma * x  # its deviation is noise_scales[step]
+                predicted_noise = predicted_noise * (self.noise_scales[step + 1] / self.noise_scales[step])
                 x = self.schedule.add_noise(clean, predicted_noise, torch.full_like(t, self.timesteps[step + 1]))
         return clean
 

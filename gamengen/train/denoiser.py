@@ -50,7 +50,7 @@ def scheduler_settings(config: Config, *, fast: bool = False) -> dict[str, Any]:
             "timesteps": list(sampler.timesteps),
             "guidance_scale": sampler.guidance_scale,
             "noise_level": sampler.noise_level,
-            "noise_scale": sampler.noise_scale,
+            "noise_scales": list(sampler.noise_scales),
         },
     }
 

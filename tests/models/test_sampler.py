@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -48,7 +49,7 @@ class _Calls(denoisers.Denoiser):
         return self.function(noisy, timestep, *condition)
 
 
-def _sampler(timesteps: tuple[int, ...], **settings: float) -> Sampler:
+def _sampler(timesteps: tuple[int, ...], **settings: Any) -> Sampler:
     return Sampler(SCHEDULE, AUGMENTATION, timesteps, **settings)
 
 
@@ -129,10 +130,30 @@ def test_the_past_is_read_once_a_frame(denoiser, inputs, monkeypatch: pytest.Mon
 
 
 @torch.no_grad()
-def test_the_noise_scale_is_that_of_the_start(denoiser, inputs) -> None:
+def test_the_noise_has_its_scale_at_every_timestep(inputs) -> None:
     context, actions, noise = inputs
-    scaled = _sampler((900, 300), noise_scale=1.3)(denoiser, context, actions, noise)
-    assert torch.allclose(scaled, _sampler((900, 300))(denoiser, context, actions, 1.3 * noise), atol=1e-5)
+    schedule = _sampler((900, 600, 300)).schedule
+    clean, seen = torch.ones_like(noise), []
+
+    def knows(x, t, *_):
+        seen.append(x)
+        signal, sigma = schedule.coefficients(t)
+        return (signal * x - clean) / sigma
+
+    scales = (1.3, 2.0, 1.0)
+    result = _sampler((900, 600, 300), noise_scales=scales)(_Calls(knows), context, actions, noise)
+    assert torch.allclose(result, clean, atol=1e-4)
+    assert torch.allclose(seen[0], 1.3 * noise)
+    for step, factor in ((0, 2.0 / 1.3), (1, 1.0 / 2.0)):
+        before, after = (schedule.coefficients(torch.tensor([t])) for t in ((900, 600, 300)[step], (600, 300)[step]))
+        predicted_noise = (seen[step] - before[0] * clean) / before[1]
+        assert torch.allclose(seen[step + 1], after[0] * clean + factor * after[1] * predicted_noise, atol=1e-4)
+
+
+@pytest.mark.parametrize("scales", [(1.3,), (1.0, 1.0, 1.0), (1.0, 0.0)])
+def test_every_timestep_has_a_noise_scale(scales: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="noise_scales"):
+        _sampler((900, 300), noise_scales=scales)
 
 
 @pytest.mark.parametrize("timesteps", [(), (200, 400), (400, 400), (1000, 500), (500, -1)])
