@@ -59,8 +59,7 @@ class AgentState:
 
 def train_agent(config: Config) -> dict[str, Any]:
     """Train the agent, record every episode that it plays into `gameplay/`, and measure how well it plays at last."""
-    envs.require_playable(config.game.name)
-    _options(config)
+    check(config)
     state = _read_state(config)
     resumed = bool(state.iterations)
     nothing_left = _is_finished(config, state) and state.mean_score is not None
@@ -89,8 +88,14 @@ def train_agent(config: Config) -> dict[str, Any]:
     }
 
 
+def check(config: Config) -> None:
+    """Raise a ValueError for a game that nobody can play, or for settings that the algorithm does not have."""
+    envs.require_playable(config.game.name)
+    _options(config)
+
+
 def _options(config: Config) -> Any:
-    """Return the algorithm's own settings; raises ValueError that names the mistake."""
+    """Return the algorithm's own settings, checked."""
     options = _ALGORITHMS[config.agent.algorithm].Options
     return configs.build(options, dict(config.agent.options), "agent.options")
 
