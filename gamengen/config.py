@@ -49,6 +49,7 @@ class AgentConfig:
     evaluation_episodes: int
     checkpoint_every: int  # iterations
     keep_checkpoints: int  # policies kept for ever, evenly over the training: agent@early ... agent@late
+    recorded_share: float  # of the episodes in training; the paper, too, trains on a random subset of them
 
 
 @dataclass(frozen=True)

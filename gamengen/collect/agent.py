@@ -89,9 +89,11 @@ def train_agent(config: Config) -> dict[str, Any]:
 
 
 def check(config: Config) -> None:
-    """Raise a ValueError for a game that nobody can play, or for settings that the algorithm does not have."""
+    """Raise a ValueError for a game that nobody can play, or for settings that cannot be."""
     envs.require_playable(config.game.name)
     _options(config)
+    if not 0 <= config.agent.recorded_share <= 1:
+        raise ValueError(f"agent.recorded_share, got {config.agent.recorded_share}; expected a share from 0 to 1.")
 
 
 def _options(config: Config) -> Any:

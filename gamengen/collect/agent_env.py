@@ -40,7 +40,8 @@ def make(context: EnvContext) -> gymnasium.Env:
     name = f"{config.run}-{PREFIX}-{context.worker_index}-{context.vector_index}"
     seed = int(np.random.SeedSequence().entropy % 2**63)  # a restarted or resumed runner plays other episodes
     sink = sink_to(context["writer"])
-    recorded = RecordingEnv(policies.make_env(config), config.collect, origin, sink, name, seed)
+    share = config.agent.recorded_share
+    recorded = RecordingEnv(policies.make_env(config), config.collect, origin, sink, name, seed, share)
     held = hold(OutlivesGame(recorded), config.collect.repeat_probability, seed)
     return LearnersEnv(held, config.agent.reward_scale)
 

@@ -28,6 +28,7 @@ def test_every_yaml_s_options_fit_its_algorithm(path):
         (QUICKSTART, "agent.options={}", ["agent.options.hidden_sizes is missing"]),
         (QUICKSTART, "agent.options.epsilon=0.1", ["agent.options.epsilon", "did you mean 'epsilon_"]),
         (QUICKSTART, "agent.algorithm=sac", ["agent.algorithm", "sac"]),
+        (QUICKSTART, "agent.recorded_share=1.5", ["agent.recorded_share", "1.5"]),
     ],
 )
 def test_a_mistake_is_one_clear_line_before_anything_starts(tmp_path, path, override, words):
