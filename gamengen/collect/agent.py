@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from types import ModuleType
 from typing import Any
@@ -152,8 +153,7 @@ def _iterate(config: Config, state: AgentState, algorithm: Algorithm) -> None:
     progress = learning.Progress(state.env_steps, state.episodes, agent.max_env_steps, agent.num_episodes)
     while not _is_finished(config, state):
         started = time.monotonic()
-        _name_runners(config, state, algorithm)
-        algorithm.env_runner_group.foreach_env_runner(method.before_iteration(options, state.episodes))
+        _prepare_runners(algorithm, _version(config, state), method.before_iteration(options, state.episodes))
         result = algorithm.train()
         finished = algorithm.env_runner_group.foreach_env_runner(_take_finished)
         runners = result["env_runners"]
@@ -173,15 +173,15 @@ def _version(config: Config, state: AgentState) -> str:
     return f"{config.agent.algorithm}-{state.env_steps}"
 
 
-def _name_runners(config: Config, state: AgentState, algorithm: Algorithm) -> None:
-    """Tell all runners, also one that was restarted, which version of the agent they are."""
-    version = _version(config, state)
+def _prepare_runners(algorithm: Algorithm, version: str, before_iteration: Callable[[Any], None]) -> None:
+    """Tell all runners, also one that was restarted, which version of the agent they are and what else there is."""
 
-    def name(runner: Any) -> None:
+    def prepare(runner: Any) -> None:
+        before_iteration(runner)
         for env in _envs(runner):
             env.get_wrapper_attr("name_agent")(version)
 
-    algorithm.env_runner_group.foreach_env_runner(name)
+    algorithm.env_runner_group.foreach_env_runner(prepare)
 
 
 def _take_finished(runner: Any) -> list[agent_env.Episode]:

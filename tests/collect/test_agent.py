@@ -68,7 +68,7 @@ def test_ppo_learns_resumes_and_keeps_its_past(run):
     assert 512 <= summary["env_steps"] < 600 and summary["iterations"] == 2 and len(summary["kept"]) == 2
     before = networks.load(f"{folder}/{summary['checkpoint']}/policy.safetensors")
     assert_restores(config, summary, before)
-    longer = [*PPO, "agent.max_env_steps=1024"]
+    longer = [*PPO, "agent.max_env_steps=1024", "agent.num_runners=1"]
     config, more = run(*longer)
     assert more["resumed"] and more["iterations"] == 4 and len(more["kept"]) == 3  # at half of it there was one
     after = networks.load(f"{folder}/{more['checkpoint']}/policy.safetensors")
