@@ -100,8 +100,8 @@ def before_iteration(options: Options, episodes: int) -> Callable[[Any], None]:
 
 
 def statistics(options: Options, episodes: int, result: dict[str, Any]) -> dict[str, float]:
-    """Return PPO's own figures of an iteration."""
-    learnt = result[LEARNER_RESULTS][DEFAULT_MODULE_ID]
+    """Return PPO's own figures of an iteration; none where all runners were lost in it."""
+    learnt = result.get(LEARNER_RESULTS, {}).get(DEFAULT_MODULE_ID, {})
     names = {"entropy": "entropy", "value_explained": "vf_explained_var", "policy_loss": "policy_loss"}
     return {name: float(learnt[theirs]) for name, theirs in names.items() if theirs in learnt}
 
