@@ -95,7 +95,7 @@ def test_a_long_curve_is_merged_and_loses_no_episode(tmp_path, monkeypatch):
     assert len(curve.points) <= 10 and curve.points[-1]["env_steps"] == 64
     counts = [point["episodes"] for point in curve.points]
     assert sum(counts) == sum(step % 3 for step in range(64))
-    total = sum(point["episodes"] * point["score"] for point in curve.points)
+    total = sum(point["episodes"] * (point["score"] or 0.0) for point in curve.points)
     assert total == pytest.approx(sum(score * (step % 3) for step, score in enumerate(scores)), abs=1e-3)
     steps = [point["env_steps"] for point in curve.points]
     assert steps == sorted(set(steps))
@@ -111,4 +111,4 @@ def test_a_curve_is_drawn(tmp_path, count):
     picture = np.asarray(Image.open(tmp_path / "a.png").convert("RGB"))
     assert picture.shape[1] == 1100 and picture.std() > 5
     blue = (picture[..., 2].astype(int) - picture[..., 0]) > 100
-    assert blue.any() == (count > 0)
+    assert (blue.sum() > 300) == (count > 1)  # beside the legend's short line
