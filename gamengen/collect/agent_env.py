@@ -82,7 +82,10 @@ class OutlivesGame(gymnasium.Wrapper):
 
 
 class LearnersEnv(gymnasium.Wrapper):
-    """Scales the reward for who learns from it, and remembers what the episodes earned before that."""
+    """Scales the reward for who learns from it, and remembers what the episodes earned before that.
+
+    `info` ends here: nobody learns from it, and RLlib would take it apart and keep it, step by step.
+    """
 
     def __init__(self, env: gymnasium.Env, reward_scale: float) -> None:
         super().__init__(env)
@@ -96,7 +99,7 @@ class LearnersEnv(gymnasium.Wrapper):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         self._begin()
-        return self.env.reset(seed=seed, options=options)
+        return self.env.reset(seed=seed, options=options)[0], {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = self.env.step(action)
@@ -106,7 +109,7 @@ class LearnersEnv(gymnasium.Wrapper):
             self._terms[name] = self._terms.get(name, 0.0) + float(value)
         if (terminated or truncated) and not info.get("died"):
             self._finished.append(Episode(self._score, self._terms, self._length))
-        return observation, float(reward) * self._scale, terminated, truncated, info
+        return observation, float(reward) * self._scale, terminated, truncated, {}
 
     def take_finished(self) -> list[Episode]:
         """Return the episodes that have ended since this was last called."""
