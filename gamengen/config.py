@@ -19,6 +19,8 @@ import yaml
 from gamengen import envs
 from gamengen.game import GameSpec
 
+_Settings = typing.TypeVar("_Settings")
+
 
 @dataclass(frozen=True)
 class GameConfig:
@@ -32,27 +34,22 @@ class GameConfig:
 class AgentConfig:
     """The RLlib agent that learns to play while everything it does is recorded."""
 
-    algorithm: Literal["dqn"]
+    algorithm: Literal["dqn", "ppo"]
+    options: dict[str, Any]  # the algorithm's own, the `Options` of gamengen.collect.<algorithm>
     observation: Literal["state", "pixels", "none"]
     num_episodes: int
-    max_env_steps: int
-    hidden_sizes: tuple[int, ...]
+    max_env_steps: int  # decisions, each held for one or more frames
     learning_rate: float
     gamma: float
-    train_batch_size: int
-    epsilon_initial: float
-    epsilon_final: float
-    epsilon_decay: float  # per episode
-    replay_capacity: int
-    learning_starts: int  # env steps
-    n_step: int
-    target_update_steps: int
-    steps_per_update: int  # env steps per update of the network
+    reward_scale: float  # of what is learnt from; what is recorded and reported is the game's own reward
+    train_batch_size: int  # examples per update of the network
     rollout_steps: int  # steps of each env between two rounds of updates
     num_runners: int
     num_envs_per_runner: int
     evaluation_episodes: int
     checkpoint_every: int  # iterations
+    keep_checkpoints: int  # policies kept for ever, evenly over the training: agent@early ... agent@late
+    recorded_share: float  # of the episodes in training; the paper, too, trains on a random subset of them
 
 
 @dataclass(frozen=True)
@@ -65,6 +62,10 @@ class CollectConfig:
     split_val: float
     split_test: float
     max_episode_frames: int
+    # Chance that the last decision is held once more in place of the player's, in all play that is recorded: an agent's
+    # training and stand-alone collection. GameNGen raises it to see longer movements (A.5) and does not say how much.
+    # An agent's score is measured without it.
+    repeat_probability: float
     num_frames: int
     policies: dict[str, float]  # name -> share of the frames, see gamengen.collect.policies
     num_runners: int
@@ -274,13 +275,7 @@ def load(path: str | Path, overrides: typing.Sequence[str] = ()) -> Config:
 
 def from_dict(tree: dict[str, Any], where: str = "config") -> Config:
     """Check a tree of settings and build the Config; raises ValueError as `load` does."""
-    _check_keys(Config, tree, "", where)
-    try:
-        config = pydantic.TypeAdapter(Config).validate_python(tree)
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"{where}: {key}: {first['msg']}, got {first['input']!r}.") from None
+    config = build(Config, tree, where=where)
     storage = _place(config.storage, "storage", where)
     collect = config.collect
     if collect.import_folder is not None:
@@ -288,6 +283,26 @@ def from_dict(tree: dict[str, Any], where: str = "config") -> Config:
     if not config.run or "/" in config.run:
         raise ValueError(f"{where}: run must be a folder's name, got {config.run!r}.")
     return dataclasses.replace(config, storage=storage, collect=collect)
+
+
+def build(owner: type[_Settings], tree: dict[str, Any], key: str = "", where: str = "config") -> _Settings:
+    """Check a tree of settings and build its frozen dataclass, every field of which must be given.
+
+    Args:
+        owner: the dataclass.
+        key: where the settings stand in the YAML, such as "agent.options"; for messages.
+
+    Raises:
+        ValueError: as `load` does.
+    """
+    prefix = f"{key}." if key else ""
+    _check_keys(owner, tree, prefix, where)
+    try:
+        return pydantic.TypeAdapter(owner).validate_python(tree)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        name = prefix + ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"{where}: {name}: {first['msg']}, got {first['input']!r}.") from None
 
 
 def to_dict(config: Config) -> dict[str, Any]:

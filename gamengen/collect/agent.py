@@ -1,33 +1,42 @@
-"""Trains the agent and records all of it: the loop, checkpoints, evaluation; each algorithm is in its own file."""
+"""Trains the agent and records all of it: the loop, checkpoints, evaluation; knows no algorithm.
+
+An algorithm is a module beside this one with
+
+* `Options`: a frozen dataclass, the settings that `agent.options` must have;
+* `build(agent, options) -> AlgorithmConfig`: what of RLlib's config is its own;
+* `before_iteration(options, episodes) -> Callable[[runner], None]`: what every runner does before an iteration;
+* `statistics(options, episodes, result) -> dict`: its own figures of an iteration, out of RLlib's result;
+* `network(algorithm) -> Network`: a copy of what it has learnt, to be saved and played with (see `networks`).
+"""
 
 from __future__ import annotations
 
 import logging
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from types import ModuleType
 from typing import Any
 
 import numpy as np
-import pyarrow.fs
 import ray
 import torch
 from ray.rllib.algorithms.algorithm import Algorithm
-from ray.rllib.env.env_context import EnvContext
 from ray.tune.registry import register_env
-from torch.utils.tensorboard import SummaryWriter
 
 from gamengen import config as configs
 from gamengen import envs, ray_cluster, storage
-from gamengen.collect import dqn, networks, policies
-from gamengen.collect.recording import Origin, RecordingEnv
+from gamengen.collect import agent_env, dqn, learning, networks, policies, ppo
+from gamengen.collect.agent_env import PREFIX
+from gamengen.collect.holding import frames_per_decision
+from gamengen.collect.playing import scores
 from gamengen.collect.writer import own_shards, sink_to, start_writer
 from gamengen.config import Config
 from gamengen.data import shards
 
 logger = logging.getLogger(__name__)
 
-PREFIX = "agent"
-_ALGORITHMS = {"dqn": dqn}
+_ALGORITHMS: dict[str, ModuleType] = {"dqn": dqn, "ppo": ppo}
 _ENV = "gamengen-agent"
 
 
@@ -41,14 +50,17 @@ class AgentState:
     iterations: int = 0
     episodes: int = 0
     env_steps: int = 0
-    seconds: float = 0.0
-    mean_score: float | None = None  # of the greedy policy, set at the end
+    seconds: float = 0.0  # of training
+    kept: list[dict[str, Any]] = field(default_factory=list)  # policies of its past, see policies.kept_version
+    mean_score: float | None = None  # of the trained agent and of random play, set at the end; with standard errors
+    mean_score_error: float | None = None
     random_score: float | None = None
+    random_score_error: float | None = None
 
 
 def train_agent(config: Config) -> dict[str, Any]:
     """Train the agent, record every episode that it plays into `gameplay/`, and measure how well it plays at last."""
-    envs.require_playable(config.game.name)
+    check(config)
     state = _read_state(config)
     resumed = bool(state.iterations)
     nothing_left = _is_finished(config, state) and state.mean_score is not None
@@ -62,6 +74,7 @@ def train_agent(config: Config) -> dict[str, Any]:
             _train(config, state)
         _evaluate(config, state)
         _write_state(config, state)
+        _draw(config, state)
     seconds = time.monotonic() - started
     return {
         "phase": "train_agent",
@@ -76,14 +89,18 @@ def train_agent(config: Config) -> dict[str, Any]:
     }
 
 
-def make_recorded_env(context: EnvContext) -> RecordingEnv:
-    """Make the env of an RLlib runner: the run's game, recorded to the run's writer."""
-    config = configs.from_dict(dict(context["config"]))
-    origin = Origin(config.run, ray.util.get_node_ip_address(), context["agent_version"])
-    name = f"{config.run}-{PREFIX}-{context.worker_index}-{context.vector_index}"
-    seed = int(np.random.SeedSequence().entropy % 2**63)  # a restarted or resumed runner plays other episodes
-    sink = sink_to(context["writer"])
-    return RecordingEnv(policies.make_env(config), config.collect, origin, sink, name, seed)
+def check(config: Config) -> None:
+    """Raise a ValueError for a game that nobody can play, or for settings that cannot be."""
+    envs.require_playable(config.game.name)
+    _options(config)
+    if not 0 <= config.agent.recorded_share <= 1:
+        raise ValueError(f"agent.recorded_share, got {config.agent.recorded_share}; expected a share from 0 to 1.")
+
+
+def _options(config: Config) -> Any:
+    """Return the algorithm's own settings, checked."""
+    options = _ALGORITHMS[config.agent.algorithm].Options
+    return configs.build(options, dict(config.agent.options), "agent.options")
 
 
 def _train(config: Config, state: AgentState) -> None:
@@ -91,10 +108,7 @@ def _train(config: Config, state: AgentState) -> None:
         torch.set_num_threads(1)  # threads cost a network this small far more than they give
     writer_name = f"gamengen-writer-{config.run}"
     writer = start_writer(writer_name, f"{config.folder}/gameplay", PREFIX, config.collect.shard_bytes)
-    register_env(_ENV, make_recorded_env)
-    method = _ALGORITHMS[config.agent.algorithm]
-    env_config = {"config": configs.to_dict(config), "writer": writer_name, "agent_version": config.agent.algorithm}
-    algorithm = method.build(config, _ENV).environment(env_config=env_config).build_algo()
+    algorithm = _build(config, writer_name)
     if state.iterations:
         files, path = storage.filesystem(f"{config.folder}/agent/{state.checkpoint}/rllib")
         algorithm.restore_from_path(path, filesystem=files)
@@ -107,41 +121,94 @@ def _train(config: Config, state: AgentState) -> None:
         ray.kill(writer)
 
 
+def _build(config: Config, writer_name: str) -> Algorithm:
+    """Build the algorithm with what all of them have in common."""
+    agent = config.agent
+    register_env(_ENV, agent_env.make)
+    env_config = {"config": configs.to_dict(config), "writer": writer_name, "agent_version": agent.algorithm}
+    return (
+        _ALGORITHMS[agent.algorithm]
+        .build(agent, _options(config))
+        .environment(_ENV, env_config=env_config, disable_env_checking=True)
+        .env_runners(
+            num_env_runners=agent.num_runners,
+            num_envs_per_env_runner=agent.num_envs_per_runner,
+            gym_env_vectorize_mode="sync",
+            rollout_fragment_length=agent.rollout_steps,
+            sample_timeout_s=300,
+            num_cpus_per_env_runner=1,
+        )
+        .fault_tolerance(restart_failed_env_runners=True)
+        .learners(num_learners=0)
+        .training(lr=agent.learning_rate, gamma=agent.gamma)
+        .debugging(seed=config.seed, log_level="ERROR")
+        .build_algo()
+    )
+
+
 def _iterate(config: Config, state: AgentState, algorithm: Algorithm) -> None:
     """Run iterations until the agent has played enough; checkpoints on the way and at the end."""
-    log = _Log(config, state)
+    agent, method, options = config.agent, _ALGORITHMS[config.agent.algorithm], _options(config)
+    curve = learning.LearningCurve(f"{config.folder}/agent", state.env_steps)
+    progress = learning.Progress(state.env_steps, state.episodes, agent.max_env_steps, agent.num_episodes)
     while not _is_finished(config, state):
-        _prepare_runners(config, state, algorithm)
+        started = time.monotonic()
+        _prepare_runners(algorithm, _version(config, state), method.before_iteration(options, state.episodes))
         result = algorithm.train()
+        finished = algorithm.env_runner_group.foreach_env_runner(_take_finished)
         runners = result["env_runners"]
         state.iterations += 1
         state.episodes += int(runners.get("num_episodes", 0))
         state.env_steps += int(runners.get("num_env_steps_sampled", 0))
-        log.iteration(state, result)
-        if state.iterations % config.agent.checkpoint_every == 0:
-            _checkpoint(config, state, algorithm)
-    _checkpoint(config, state, algorithm)
+        state.seconds += time.monotonic() - started
+        episodes = [episode for runner in finished for episode in runner]
+        curve.add(state.env_steps, state.seconds, episodes, method.statistics(options, state.episodes, result))
+        progress.log(state.env_steps, state.episodes, curve)
+        if state.iterations % agent.checkpoint_every == 0 or _is_to_keep(config, state):
+            _checkpoint(config, state, algorithm, curve)
+    _checkpoint(config, state, algorithm, curve)
 
 
-def _prepare_runners(config: Config, state: AgentState, algorithm: Algorithm) -> None:
-    """Tell all runners, also one that was restarted, how much to explore and which version of the agent they are."""
-    epsilon, version = _epsilon(config, state), f"{config.agent.algorithm}-{state.env_steps}"
+def _version(config: Config, state: AgentState) -> str:
+    return f"{config.agent.algorithm}-{state.env_steps}"
+
+
+def _prepare_runners(algorithm: Algorithm, version: str, before_iteration: Callable[[Any], None]) -> None:
+    """Tell all runners, also one that was restarted, which version of the agent they are and what else there is."""
 
     def prepare(runner: Any) -> None:
-        runner.module.set_epsilon(epsilon)
-        for env in runner.env.unwrapped.envs if runner.env else []:  # beside remote runners, the local one has no env
+        before_iteration(runner)
+        for env in _envs(runner):
             env.get_wrapper_attr("name_agent")(version)
 
     algorithm.env_runner_group.foreach_env_runner(prepare)
 
 
-def _epsilon(config: Config, state: AgentState) -> float:
-    agent = config.agent
-    return max(agent.epsilon_final, agent.epsilon_initial * agent.epsilon_decay**state.episodes)
+def _take_finished(runner: Any) -> list[agent_env.Episode]:
+    return [episode for env in _envs(runner) for episode in env.get_wrapper_attr("take_finished")()]
+
+
+def _envs(runner: Any) -> list[Any]:
+    return runner.env.unwrapped.envs if runner.env else []  # beside remote runners, the local one has no env
+
+
+def _progress(config: Config, episodes: int, env_steps: int) -> float:
+    """Return the share of the training that is done, up to 1."""
+    return min(max(episodes / config.agent.num_episodes, env_steps / config.agent.max_env_steps), 1.0)
 
 
 def _is_finished(config: Config, state: AgentState) -> bool:
-    return state.episodes >= config.agent.num_episodes or state.env_steps >= config.agent.max_env_steps
+    return _progress(config, state.episodes, state.env_steps) >= 1
+
+
+def _is_to_keep(config: Config, state: AgentState) -> bool:
+    """Whether the agent has come to the next of the points, evenly over its training, at which its policy is kept."""
+    last = state.kept[-1] if state.kept else {"episodes": 0, "env_steps": 0}
+    now, before = (
+        int(config.agent.keep_checkpoints * _progress(config, *place))
+        for place in ((state.episodes, state.env_steps), (last["episodes"], last["env_steps"]))
+    )
+    return now > before
 
 
 def _read_state(config: Config) -> AgentState:
@@ -161,7 +228,7 @@ def _write_state(config: Config, state: AgentState) -> None:
     storage.write_json(f"{config.folder}/agent/agent.json", asdict(state))
 
 
-def _checkpoint(config: Config, state: AgentState, algorithm: Algorithm) -> None:
+def _checkpoint(config: Config, state: AgentState, algorithm: Algorithm, curve: learning.LearningCurve) -> None:
     """Save everything under a new name, then point `agent.json` at it, then delete what it pointed at before."""
     algorithm.env_runner_group.foreach_env_runner(_flush_recordings)
     previous = state.checkpoint
@@ -172,13 +239,30 @@ def _checkpoint(config: Config, state: AgentState, algorithm: Algorithm) -> None
     files, path = storage.filesystem(folder)
     files.create_dir(f"{path}/rllib", recursive=True)
     algorithm.save_to_path(f"{path}/rllib", filesystem=files)
-    network = _ALGORITHMS[config.agent.algorithm].network(algorithm)
+    network, version = _ALGORITHMS[config.agent.algorithm].network(algorithm), _version(config, state)
     networks.save(f"{folder}/policy.safetensors", network)
-    state.checkpoint, state.agent_version = name, f"{config.agent.algorithm}-{state.env_steps}"
+    if _is_to_keep(config, state):
+        networks.save(policies.kept_policy(f"{config.folder}/agent", version), network)
+        state.kept.append({"agent_version": version, "env_steps": state.env_steps, "episodes": state.episodes})
+    state.checkpoint, state.agent_version = name, version
     state.mean_score = state.random_score = None
+    curve.save()
     _write_state(config, state)
     if previous:
         files.delete_dir(f"{path.rpartition('/')[0]}/{previous}")
+    _draw(config, state)
+
+
+def _draw(config: Config, state: AgentState) -> None:
+    """Draw the learning curve, and what was measured at its end where that is known."""
+    measured = {
+        "trained": (state.mean_score, state.mean_score_error),
+        "random play": (state.random_score, state.random_score_error),
+    }
+    points = learning.noted(f"{config.folder}/agent")
+    title = f"{config.run}: {config.agent.algorithm}, {state.env_steps:,} decisions, {state.seconds / 60:.0f} minutes"
+    drawn = learning.picture(points, title, {name: pair for name, pair in measured.items() if pair[0] is not None})
+    storage.write_bytes(f"{config.folder}/agent/learning.png", drawn)
 
 
 def _flush_recordings(runner: Any) -> None:
@@ -186,27 +270,21 @@ def _flush_recordings(runner: Any) -> None:
 
 
 def _evaluate(config: Config, state: AgentState) -> None:
-    """Measure the mean score (sum of rewards) of the greedy agent, and of random play to compare."""
+    """Measure the mean score (sum of rewards) of the agent, and of random play to compare, with standard errors."""
     env = policies.make_env(config)
     game = env.unwrapped.game_spec  # type: ignore[attr-defined]
-    agent = policies.AgentPolicy.load(config)
-    state.mean_score = _mean_score(config, env, agent)
-    state.random_score = _mean_score(config, env, policies.RandomPolicy(game))
+    players = (policies.AgentPolicy.load(config), policies.RandomPolicy(game, frames_per_decision(env)))
+    num_episodes, max_frames = config.agent.evaluation_episodes, config.collect.max_episode_frames
+    (state.mean_score, state.mean_score_error), (state.random_score, state.random_score_error) = (
+        _mean_and_error(scores(env, player, num_episodes, max_frames, config.seed)) for player in players
+    )
     env.close()
     logger.info("mean score %.1f, random play %.1f", state.mean_score, state.random_score)
 
 
-def _mean_score(config: Config, env: Any, policy: policies.Policy) -> float:
-    scores = []
-    for episode in range(config.agent.evaluation_episodes):
-        observation, info = env.reset(seed=1_000_000 + episode)  # the same games for everyone
-        policy.reset(np.random.default_rng([config.seed, episode]))
-        score, frames, ended = 0.0, 1, False
-        while not ended and frames < config.collect.max_episode_frames:
-            observation, reward, terminated, truncated, info = env.step(policy.action(observation, info))
-            score, frames, ended = score + float(reward), frames + 1, terminated or truncated
-        scores.append(score)
-    return round(float(np.mean(scores)), 2)
+def _mean_and_error(values: np.ndarray) -> tuple[float, float]:
+    error = values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else 0.0
+    return round(float(values.mean()), 2), round(float(error), 2)
 
 
 def _recorded(config: Config) -> dict[str, int]:
@@ -218,37 +296,3 @@ def _recorded(config: Config) -> dict[str, int]:
         files, path = storage.filesystem(shard)
         size += files.get_file_info(path).size
     return {"recorded_frames": frames, "recorded_episodes": episodes, "recorded_bytes": size}
-
-
-class _Log:
-    """One line every ten seconds, and TensorBoard where the run is on this machine's file system."""
-
-    def __init__(self, config: Config, state: AgentState) -> None:
-        files, path = storage.filesystem(f"{config.folder}/agent/tensorboard")
-        is_local = isinstance(files, pyarrow.fs.LocalFileSystem)
-        self._board = SummaryWriter(path, purge_step=state.env_steps) if is_local else None
-        self._config = config
-        self._begun, self._first_steps, self._first_episodes = time.monotonic(), state.env_steps, state.episodes
-        self._last = 0.0
-
-    def iteration(self, state: AgentState, result: dict[str, Any]) -> None:
-        """Log the result of one iteration."""
-        agent, score = self._config.agent, float(result["env_runners"].get("episode_return_mean", float("nan")))
-        if self._board is not None:
-            values = {"score": score, "epsilon": _epsilon(self._config, state), "episodes": state.episodes}
-            for name, value in values.items():
-                self._board.add_scalar(f"agent/{name}", value, state.env_steps)
-        now = time.monotonic()
-        if now - self._last < 10:
-            return
-        self._last = now
-        seconds = now - self._begun
-        steps, episodes = state.env_steps - self._first_steps, max(state.episodes - self._first_episodes, 1)
-        rate = steps / seconds
-        left = (agent.max_env_steps - state.env_steps) / rate
-        left = min(left, (agent.num_episodes - state.episodes) * seconds / episodes)
-        logger.info(
-            "%d of %d episodes, %d steps, %.0f steps/s, mean score %.1f, epsilon %.2f, %.0f s left",
-            *(state.episodes, agent.num_episodes, state.env_steps, rate, score, _epsilon(self._config, state)),
-            max(left, 0),
-        )

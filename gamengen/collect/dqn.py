@@ -1,11 +1,10 @@
-"""DQN, which the paper plays Chrome Dino with (A.10), on RLlib's new API stack; another algorithm is another file.
-
-Such a file has `build(config, env_name) -> AlgorithmConfig`, `set_epsilon(algorithm, epsilon)` and
-`network(algorithm) -> QNetwork`.
-"""
+"""DQN, which the paper plays Chrome Dino with (A.10), on RLlib's new API stack; `gamengen.collect.agent` says what a
+file such as this one has."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from ray.rllib.algorithms.algorithm import Algorithm
@@ -25,9 +24,24 @@ from torch import Tensor, nn
 from gamengen import config as configs
 from gamengen.collect.networks import QNetwork
 from gamengen.collect.replay import ReplayBuffer
-from gamengen.config import Config
+from gamengen.config import AgentConfig
 
 _ITERATION_STEPS = 1000  # env steps between two looks at the progress
+
+
+@dataclass(frozen=True)
+class Options:
+    """What DQN needs beside what every algorithm has."""
+
+    hidden_sizes: tuple[int, ...]
+    epsilon_initial: float
+    epsilon_final: float
+    epsilon_decay: float  # per episode
+    replay_capacity: int
+    learning_starts: int  # env steps
+    n_step: int
+    target_update_steps: int
+    steps_per_update: int  # env steps per update of the network
 
 
 class _Encoder(nn.Module):
@@ -72,9 +86,10 @@ class ReplayDQN(DQN):
 
     def setup(self, config: DQNConfig) -> None:
         super().setup(config)
-        self._agent = configs.from_dict(dict(self.config.env_config["config"])).agent
-        agent = self._agent
-        self._replay = ReplayBuffer(agent.replay_capacity, agent.n_step, agent.gamma, self.config.seed)
+        agent = configs.from_dict(dict(self.config.env_config["config"])).agent
+        options = configs.build(Options, dict(agent.options), "agent.options")
+        self._batch_size, self._options = agent.train_batch_size, options
+        self._replay = ReplayBuffer(options.replay_capacity, options.n_step, agent.gamma, self.config.seed)
 
     def training_step(self) -> None:
         """Play a fragment in every env, then update as often as `steps_per_update` asks for."""
@@ -86,11 +101,11 @@ class ReplayDQN(DQN):
         )
         self.metrics.aggregate(metrics, key=ENV_RUNNER_RESULTS)
         steps = self._replay.add(fragments)
-        if len(self._replay) < self._agent.learning_starts:
+        if len(self._replay) < self._options.learning_starts:
             return
         lifetime = self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0)
-        size = self._agent.train_batch_size
-        batch = SampleBatch(self._replay.sample(size * max(round(steps / self._agent.steps_per_update), 1)))
+        size = self._batch_size
+        batch = SampleBatch(self._replay.sample(size * max(round(steps / self._options.steps_per_update), 1)))
         results = self.learner_group.update(
             batch=MultiAgentBatch({DEFAULT_MODULE_ID: batch}, env_steps=len(batch)),
             minibatch_size=size,
@@ -105,38 +120,29 @@ class ReplayDQN(DQN):
         )
 
 
-def build(config: Config, env_name: str) -> DQNConfig:
-    """Return the RLlib config of an agent for a registered env."""
-    agent = config.agent
-    model = {"epsilon": agent.epsilon_initial, "hidden_sizes": list(agent.hidden_sizes)}
+def build(agent: AgentConfig, options: Options) -> DQNConfig:
+    """Return what of RLlib's config is DQN's own."""
+    model = {"epsilon": options.epsilon_initial, "hidden_sizes": list(options.hidden_sizes)}
     return (
         DQNConfig(algo_class=ReplayDQN)
-        .environment(env_name, disable_env_checking=True)
-        .env_runners(
-            num_env_runners=agent.num_runners,
-            num_envs_per_env_runner=agent.num_envs_per_runner,
-            gym_env_vectorize_mode="sync",
-            rollout_fragment_length=agent.rollout_steps,
-            sample_timeout_s=300,
-            num_cpus_per_env_runner=1,
-        )
-        .fault_tolerance(restart_failed_env_runners=True)
-        .learners(num_learners=0)
         .training(
-            lr=agent.learning_rate,
-            gamma=agent.gamma,
             train_batch_size_per_learner=agent.train_batch_size,
-            target_network_update_freq=agent.target_update_steps,
+            target_network_update_freq=options.target_update_steps,
         )
         .reporting(min_sample_timesteps_per_iteration=_ITERATION_STEPS, min_time_s_per_iteration=0)
         .rl_module(rl_module_spec=RLModuleSpec(module_class=DQNModule, catalog_class=_NoCatalog, model_config=model))
-        .debugging(seed=config.seed, log_level="ERROR")
     )
 
 
-def set_epsilon(algorithm: Algorithm, epsilon: float) -> None:
-    """Set the share of random actions in all runners, also in one that was restarted a moment ago."""
-    algorithm.env_runner_group.foreach_env_runner(lambda runner: runner.module.set_epsilon(epsilon))
+def before_iteration(options: Options, episodes: int) -> Callable[[Any], None]:
+    """Return what is done to every runner, also to one that was restarted: it learns how much to explore."""
+    epsilon = _epsilon(options, episodes)
+    return lambda runner: runner.module.set_epsilon(epsilon)
+
+
+def statistics(options: Options, episodes: int, result: dict[str, Any]) -> dict[str, float]:
+    """Return DQN's own figures of an iteration."""
+    return {"epsilon": _epsilon(options, episodes)}
 
 
 def network(algorithm: Algorithm) -> QNetwork:
@@ -148,3 +154,7 @@ def network(algorithm: Algorithm) -> QNetwork:
     copy.advantage.load_state_dict(module.af.state_dict())
     copy.value.load_state_dict(module.vf.state_dict())
     return copy
+
+
+def _epsilon(options: Options, episodes: int) -> float:
+    return max(options.epsilon_final, options.epsilon_initial * options.epsilon_decay**episodes)

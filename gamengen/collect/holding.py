@@ -8,6 +8,19 @@ import gymnasium
 import numpy as np
 
 
+def frames_per_decision(env: gymnasium.Env) -> int:
+    """Return for how many frames an action is held: a game may say so (`frames_per_action`), one frame else."""
+    return int(getattr(env.unwrapped, "frames_per_action", 1))
+
+
+def hold(env: gymnasium.Env, repeat_probability: float = 0.0, seed: int = 0) -> gymnasium.Env:
+    """Return the env with decisions instead of frames as its steps; the env itself where that is the same."""
+    num_frames = frames_per_decision(env)
+    if num_frames == 1 and repeat_probability == 0:
+        return env
+    return HeldActions(env, num_frames, repeat_probability, seed)
+
+
 class HeldActions(gymnasium.Wrapper):
     """Makes one step of several frames: around a `RecordingEnv`, decisions are few and recorded frames are all.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import gymnasium
@@ -12,9 +13,10 @@ from gamengen.config import Config
 from gamengen.game import GameSpec
 
 if TYPE_CHECKING:
-    from gamengen.collect.networks import QNetwork
+    from gamengen.collect.networks import Network
 
 _HOLD_SECONDS = (0.05, 0.7)  # how long people hold a key
+_KEPT = ("early", "middle", "late")
 
 
 class Policy(Protocol):
@@ -26,7 +28,7 @@ class Policy(Protocol):
         """Begin an episode."""
 
     def action(self, observation: np.ndarray, info: dict[str, Any]) -> int:
-        """Return the index of the action to hold for the next frame."""
+        """Return the index of the action until the next decision."""
 
 
 class RandomPolicy:
@@ -34,20 +36,21 @@ class RandomPolicy:
 
     version = "random"
 
-    def __init__(self, game: GameSpec) -> None:
+    def __init__(self, game: GameSpec, frames_per_decision: int = 1) -> None:
         self._num_actions = game.num_actions
-        shortest, longest = (round(seconds * game.frames_per_second) for seconds in _HOLD_SECONDS)
+        decisions_per_second = game.frames_per_second / frames_per_decision
+        shortest, longest = (round(seconds * decisions_per_second) for seconds in _HOLD_SECONDS)
         self._hold = (max(shortest, 1), max(longest, 1))
         self.reset(np.random.default_rng(0))
 
     def reset(self, rng: np.random.Generator) -> None:
-        self._rng, self._action, self.frames_left = rng, 0, 0
+        self._rng, self._action, self.decisions_left = rng, 0, 0
 
     def action(self, observation: np.ndarray, info: dict[str, Any]) -> int:
-        if self.frames_left == 0:
+        if self.decisions_left == 0:
             self._action = int(self._rng.integers(self._num_actions))
-            self.frames_left = int(self._rng.integers(self._hold[0], self._hold[1] + 1))
-        self.frames_left -= 1
+            self.decisions_left = int(self._rng.integers(self._hold[0], self._hold[1] + 1))
+        self.decisions_left -= 1
         return self._action
 
 
@@ -73,15 +76,20 @@ class GamePolicy:
 
 
 class AgentPolicy:
-    """The agent of this run, always its best action."""
+    """The agent of this run, as it is or as it once was."""
 
-    def __init__(self, network: QNetwork, version: str) -> None:
+    def __init__(self, network: Network, version: str) -> None:
         self.version = version
         self._network = network
+        self.reset(np.random.default_rng(0))
 
     @classmethod
-    def load(cls, config: Config) -> AgentPolicy:
-        """Load the latest checkpoint of the run's agent; raises ValueError if there is none."""
+    def load(cls, config: Config, when: str = "") -> AgentPolicy:
+        """Load the latest checkpoint of the run's agent, or what it was at "early", "middle", "late" or a share.
+
+        Raises:
+            ValueError: there is no agent, or it kept nothing on its way.
+        """
         from gamengen.collect import networks  # torch, which takes seconds: players without an agent do not wait for it
 
         folder = f"{config.folder}/agent"
@@ -91,13 +99,42 @@ class AgentPolicy:
             raise ValueError(
                 f"collect.policies has 'agent', but there is none in {folder}; run jobs.train_agent first."
             ) from None
+        if when:
+            version = kept_version(state.get("kept", []), when, folder)
+            return cls(networks.load(kept_policy(folder, version)), version)
         return cls(networks.load(f"{folder}/{state['checkpoint']}/policy.safetensors"), state["agent_version"])
 
     def reset(self, rng: np.random.Generator) -> None:
-        pass
+        self._rng = rng
 
     def action(self, observation: np.ndarray, info: dict[str, Any]) -> int:
-        return self._network.best_action(observation)
+        return self._network.action(observation, self._rng)
+
+
+def kept_policy(folder: str, version: str) -> str:
+    """Return where an agent's folder keeps a policy of the agent's past."""
+    return f"{folder}/policies/{version}.safetensors"
+
+
+def kept_version(kept: Sequence[Mapping[str, Any]], when: str, folder: str) -> str:
+    """Return which of the kept versions is meant.
+
+    Args:
+        kept: `agent_version` and `env_steps` of each, in order.
+        when: "early" is the first of them, "late" the last; a share such as "0.4" means the one nearest to when the
+            last one had played that share of its steps.
+
+    Raises:
+        ValueError: none is kept.
+    """
+    if not kept:
+        raise ValueError(f"collect.policies has 'agent@{when}', but {folder} keeps none; train the agent again.")
+    if when in _KEPT:
+        place = {"early": 0, "middle": len(kept) // 2, "late": len(kept) - 1}[when]
+    else:
+        steps = float(when) * kept[-1]["env_steps"]
+        place = min(range(len(kept)), key=lambda index: abs(kept[index]["env_steps"] - steps))
+    return str(kept[place]["agent_version"])
 
 
 class NoisyPolicy:
@@ -107,9 +144,9 @@ class NoisyPolicy:
         epsilon: share of decisions at which a random hold begins.
     """
 
-    def __init__(self, policy: Policy, epsilon: float, game: GameSpec) -> None:
+    def __init__(self, policy: Policy, epsilon: float, game: GameSpec, frames_per_decision: int = 1) -> None:
         self.version = f"{policy.version}:{epsilon:g}"
-        self._policy, self._epsilon, self._random = policy, epsilon, RandomPolicy(game)
+        self._policy, self._epsilon, self._random = policy, epsilon, RandomPolicy(game, frames_per_decision)
 
     def reset(self, rng: np.random.Generator) -> None:
         self._rng = rng
@@ -118,27 +155,32 @@ class NoisyPolicy:
 
     def action(self, observation: np.ndarray, info: dict[str, Any]) -> int:
         action = self._policy.action(observation, info)  # asked always: it may follow the game
-        if self._random.frames_left > 0 or self._rng.random() < self._epsilon:
+        if self._random.decisions_left > 0 or self._rng.random() < self._epsilon:
             return self._random.action(observation, info)
         return action
 
 
-def make(name: str, config: Config, game: GameSpec) -> Policy:
-    """Make a policy by its name, `random`, `scripted` or `agent`; `agent:0.05` begins 5 % of its actions at random.
+def make(name: str, config: Config, game: GameSpec, frames_per_decision: int = 1) -> Policy:
+    """Make a policy by its name: `random`, `scripted` or `agent`.
+
+    `agent@early`, `agent@middle`, `agent@late` and `agent@0.4` are the agent as it was then (see `kept_version`).
+    `agent:0.05`, also `scripted:0.05` and `agent@early:0.05`, begins 5 % of its actions at random.
 
     Raises:
         ValueError: unknown name, no agent, or a game without a scripted player.
     """
-    kind, _, epsilon = name.partition(":")
-    if kind == "random" and not epsilon:
-        return RandomPolicy(game)
-    if kind not in ("scripted", "agent") or (epsilon and not _is_share(epsilon)):
+    who, _, epsilon = name.partition(":")
+    kind, at, when = who.partition("@")
+    if who == "random" and not epsilon:
+        return RandomPolicy(game, frames_per_decision)
+    is_then = kind == "agent" and (when in _KEPT or _is_share(when)) if at else True
+    if kind not in ("scripted", "agent") or not is_then or (epsilon and not _is_share(epsilon)):
         raise ValueError(
-            f"unknown policy in collect.policies, got {name!r}; expected random, scripted, agent, or one of the last "
-            "two with a share of random actions, such as agent:0.05."
+            f"unknown policy in collect.policies, got {name!r}; expected random, scripted, agent or agent@early, "
+            "@middle, @late, @0.4; all but random also with a share of random actions, such as agent:0.05."
         )
-    policy: Policy = GamePolicy(config) if kind == "scripted" else AgentPolicy.load(config)
-    return NoisyPolicy(policy, float(epsilon), game) if epsilon else policy
+    policy: Policy = GamePolicy(config) if kind == "scripted" else AgentPolicy.load(config, when)
+    return NoisyPolicy(policy, float(epsilon), game, frames_per_decision) if epsilon else policy
 
 
 def make_env(config: Config) -> gymnasium.Env:

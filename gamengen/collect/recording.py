@@ -120,27 +120,38 @@ class RecordingEnv(gymnasium.Wrapper):
     Args:
         name: starts the episodes' ids; with a number and random letters it is unique for ever.
         seed: episode k is reset with a seed drawn from (seed, k), so an env never plays the same episode twice.
+        share: of the episodes, drawn at random, is recorded.
     """
 
     def __init__(
-        self, env: gymnasium.Env, settings: CollectConfig, origin: Origin, sink: Sink, name: str, seed: int
+        self,
+        env: gymnasium.Env,
+        settings: CollectConfig,
+        origin: Origin,
+        sink: Sink,
+        name: str,
+        seed: int,
+        share: float = 1.0,
     ) -> None:
         super().__init__(env)
         self.settings, self.origin, self.sink = settings, origin, sink
         self._game: GameSpec = env.unwrapped.game_spec  # type: ignore[attr-defined]
         self._name = f"{name}-{uuid.uuid4().hex[:8]}"
         self._seeds = np.random.default_rng(seed)
-        self._count = 0
+        self._share, self._draws = share, np.random.default_rng([seed, 1])
+        self._count = self._num_frames = 0
         self._recorder: EpisodeRecorder | None = None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         self._end(terminated=False, truncated=True)
         seed = int(self._seeds.integers(2**31)) if seed is None else seed
         observation, info = self.env.reset(seed=seed, options=options)
-        episode = f"{self._name}-{self._count:05d}"
-        self._recorder = EpisodeRecorder(self._game, self.settings, self.origin, episode, seed)
-        self._count += 1
-        self._recorder.frame(self.env.render(), info)
+        self._num_frames = 1
+        if self._draws.random() < self._share:
+            episode = f"{self._name}-{self._count:05d}"
+            self._recorder = EpisodeRecorder(self._game, self.settings, self.origin, episode, seed)
+            self._recorder.frame(self.env.render(), info)
+            self._count += 1
         return observation, info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -149,10 +160,11 @@ class RecordingEnv(gymnasium.Wrapper):
         except Exception:
             self._recorder = None  # a game that breaks off has not ended: half an episode is none
             raise
+        self._num_frames += 1
+        truncated = truncated or (not terminated and self._num_frames >= self.settings.max_episode_frames)
         if self._recorder is not None:
             self._recorder.step(int(action), float(reward))
             self._recorder.frame(self.env.render(), info)
-            truncated = truncated or (not terminated and self._recorder.num_frames >= self.settings.max_episode_frames)
             if terminated or truncated:
                 self._end(terminated, truncated)
         return observation, float(reward), terminated, truncated, info

@@ -14,8 +14,6 @@ import time
 from collections import Counter
 from typing import Any
 
-import gymnasium
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
@@ -27,18 +25,17 @@ from ray.data.datasource import Datasource, FilenameProvider, ReadTask
 from gamengen import config as configs
 from gamengen import envs, ray_cluster, storage
 from gamengen.collect import importing, policies
-from gamengen.collect.recording import EpisodeRecorder, Origin
+from gamengen.collect.holding import frames_per_decision
+from gamengen.collect.playing import PREFIX, play_item
+from gamengen.collect.recording import Origin
 from gamengen.collect.writer import PARQUET, here, own_shards
-from gamengen.config import CollectConfig, Config
+from gamengen.config import Config
 from gamengen.data import card, shards
 from gamengen.data import chunk as chunks
-from gamengen.envs import GameDied
 
 logger = logging.getLogger(__name__)
 
-PREFIX = "collect"
 _MAX_ITEMS = 1_000_000  # seeds of one config.seed
-_MAX_DEATHS = 5  # of a game's process in one item; more are no accident
 _LARGEST_ITEM = 128 * 2**20  # bytes: Ray Data cuts larger blocks, and an item counts as done with its first part
 
 
@@ -157,7 +154,7 @@ class Player:
         (seed,) = batch["seed"].to_pylist()
         name = policy_of(seed % _MAX_ITEMS, self._config.collect.policies)
         if name not in self._policies:
-            self._policies[name] = policies.make(name, self._config, self._game)
+            self._policies[name] = policies.make(name, self._config, self._game, frames_per_decision(self._env))
         origin = Origin(self._config.run, self._node, self._policies[name].version)
         rows = play_item(self._env, self._policies[name], self._config.collect, origin, seed)
         if rows.nbytes > _LARGEST_ITEM:
@@ -177,52 +174,6 @@ def policy_of(item: int, shares: dict[str, float]) -> str:
         if position < 0:
             return name
     return next(iter(shares))
-
-
-def play_item(
-    env: gymnasium.Env, policy: policies.Policy, settings: CollectConfig, origin: Origin, seed: int
-) -> pa.Table:
-    """Play whole episodes, the last one cut, until an item's frames are full; the same seed gives the same play.
-
-    An item has `max_episode_frames` frames, and at most a chunk more, so that no episode is cut shorter than a chunk.
-    An episode in which the game's process dies is played again from its start.
-
-    Raises:
-        GameDied: the process died again and again.
-    """
-    episodes: list[pa.Table] = []
-    left = settings.max_episode_frames
-    deaths = 0
-    while left > 0:
-        rng = np.random.default_rng([seed, len(episodes)])
-        episode = f"{origin.run}-{PREFIX}-{seed:09d}-{len(episodes):04d}"
-        recorder = EpisodeRecorder(env.unwrapped.game_spec, settings, origin, episode, seed)  # type: ignore[attr-defined]
-        try:
-            episodes.append(_play_episode(env, policy, recorder, rng, max(left, settings.chunk_frames)))
-        except GameDied as error:
-            deaths += 1
-            if deaths == _MAX_DEATHS:
-                raise
-            logger.warning("episode %s is played again: %s", episode, error)
-            continue
-        left -= recorder.num_frames
-    return pa.concat_tables(episodes)
-
-
-def _play_episode(
-    env: gymnasium.Env, policy: policies.Policy, recorder: EpisodeRecorder, rng: np.random.Generator, limit: int
-) -> pa.Table:
-    observation, info = env.reset(seed=int(rng.integers(2**31)))
-    policy.reset(rng)
-    recorder.frame(env.render(), info)
-    terminated = truncated = False
-    while not (terminated or truncated):
-        action = policy.action(observation, info)
-        observation, reward, terminated, truncated, info = env.step(action)
-        recorder.step(action, float(reward))
-        recorder.frame(env.render(), info)
-        truncated = not terminated and (truncated or recorder.num_frames >= limit)
-    return recorder.finish(terminated, truncated)
 
 
 class _Items(Datasource):

@@ -21,7 +21,7 @@ def overrides(tmp_path):
         "agent.num_runners=1",
         "agent.num_envs_per_runner=2",
         "agent.max_env_steps=2000",
-        "agent.learning_starts=200",
+        "agent.options.learning_starts=200",
         "agent.checkpoint_every=1",
         "agent.evaluation_episodes=2",
         "collect.chunk_frames=32",

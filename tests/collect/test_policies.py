@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+from gamengen import storage
 from gamengen.collect import networks, policies, rollouts
 
 
@@ -49,7 +50,9 @@ def test_shares_are_kept_from_the_first_items_on():
             assert abs(names.count(name) / num_items - share) <= 1.5 / num_items + 0.02
 
 
-@pytest.mark.parametrize("name", ["expert", "random:0.1", "agent:2", "scripted:much"])
+@pytest.mark.parametrize(
+    "name", ["expert", "random:0.1", "agent:2", "scripted:much", "agent@", "agent@soon", "agent@1.5", "scripted@early"]
+)
 def test_unknown_policies_are_named(config, name):
     with pytest.raises(ValueError, match="unknown policy"):
         policies.make(name, config, config.game_spec())
@@ -60,9 +63,41 @@ def test_an_agent_must_have_been_trained(config):
         policies.make("agent", config, config.game_spec())
 
 
-@pytest.mark.parametrize("shape", [(17,), (40, 128, 2)])
-def test_networks_are_saved_with_what_builds_them(tmp_path, shape):
-    network = networks.QNetwork(shape, 3, (32, 16))
-    networks.save(f"{tmp_path}/policy.safetensors", network)
-    observation = np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8 if len(shape) == 3 else np.float32)
-    assert networks.load(f"{tmp_path}/policy.safetensors").best_action(observation) == network.best_action(observation)
+KEPT = [{"agent_version": f"ppo-{steps}", "env_steps": steps} for steps in (100, 200, 300, 400, 500)]
+
+
+@pytest.mark.parametrize(
+    ("when", "steps"),
+    [("early", 100), ("middle", 300), ("late", 500), ("0", 100), ("0.4", 200), ("0.55", 300), ("1.0", 500)],
+)
+def test_the_agent_s_past_has_names(when, steps):
+    assert policies.kept_version(KEPT, when, "folder") == f"ppo-{steps}"
+    assert policies.kept_version(KEPT[:1], when, "folder") == "ppo-100"
+
+
+def test_an_agent_that_kept_nothing_says_so():
+    with pytest.raises(ValueError, match=r"'agent@early'.*folder keeps none"):
+        policies.kept_version([], "early", "folder")
+
+
+def test_a_mixture_plays_the_agent_s_past(config):
+    folder = f"{config.folder}/agent"
+    for steps in (100, 500):
+        network = networks.QNetwork((17,), 3, (8,))
+        networks.save(policies.kept_policy(folder, f"dqn-{steps}"), network)
+        networks.save(f"{folder}/checkpoint-000001/policy.safetensors", network)
+    kept = [{"agent_version": f"dqn-{steps}", "env_steps": steps, "episodes": 1} for steps in (100, 500)]
+    state = {"checkpoint": "checkpoint-000001", "agent_version": "dqn-500", "kept": kept}
+    storage.write_json(f"{folder}/agent.json", state)
+    names = ("agent@early", "agent@late:0.05", "agent")
+    versions = [policies.make(name, config, config.game_spec()).version for name in names]
+    assert versions == ["dqn-100", "dqn-500:0.05", "dqn-500"]
+
+
+def test_random_play_holds_keys_equally_long_where_decisions_are_held(config):
+    game = config.game_spec()
+    means = []
+    for frames in (1, 4):
+        actions = actions_of(policies.RandomPolicy(game, frames), 0, 8000)
+        means.append(frames * np.mean([len(list(group)) for _, group in itertools.groupby(actions)]))
+    assert means[1] == pytest.approx(means[0], abs=4)  # a decision

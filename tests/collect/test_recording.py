@@ -17,8 +17,9 @@ def recorded():
 
 @pytest.fixture
 def make_env(config, recorded):
-    def make(name="a", seed=0):
-        return RecordingEnv(policies.make_env(config), config.collect, ORIGIN, recorded.__setitem__, name, seed)
+    def make(name="a", seed=0, share=1.0):
+        sink = recorded.__setitem__
+        return RecordingEnv(policies.make_env(config), config.collect, ORIGIN, sink, name, seed, share)
 
     return make
 
@@ -106,3 +107,18 @@ def test_the_agent_s_version_is_that_of_the_episode_s_start(make_env, recorded):
     play(env, [0] * 3)
     env.close()
     assert [table["agent_version"][0].as_py() for table in recorded.values()] == ["random", "dqn-100"]
+
+
+def test_a_share_of_the_episodes_is_recorded_and_all_are_cut_at_the_longest(make_env, recorded):
+    env = make_env(share=0.25)
+    lengths = []
+    for _ in range(60):
+        env.reset()
+        ended = False
+        while not ended:
+            *_, terminated, truncated, _ = env.step(2)
+            ended = terminated or truncated
+        lengths.append(env._num_frames)
+    assert 6 <= len(recorded) <= 26  # 15 and three standard errors
+    assert max(lengths) <= 200
+    assert sorted(sum(table["num_frames"].to_pylist()) for table in recorded.values()) != sorted(lengths)

@@ -107,6 +107,23 @@ def test_every_frame_is_recorded_while_an_action_is_held(game):
     assert sum(table["num_frames"].to_pylist()) == 17
 
 
+def test_an_item_shows_what_was_played_with_its_actions_held(game):
+    settings = dataclasses.replace(SETTINGS, repeat_probability=0.3)
+    table = rollouts.play_item(game, Killer(game), settings, ORIGIN, 3)
+    first = table["episode"][0].as_py()
+    parts = [chunks.from_row(row) for row in table.to_pylist() if row["episode"] == first]
+    actions = np.concatenate([part.actions for part in parts])
+    even = len(actions) - len(actions) % 2
+    np.testing.assert_array_equal(actions[0:even:2], actions[1:even:2])
+    rng = np.random.default_rng([3, 0])
+    game.reset(seed=int(rng.integers(2**31)))
+    frames = [game.render()]
+    for action in actions:
+        game.step(action)
+        frames.append(game.render())
+    np.testing.assert_array_equal(np.concatenate([part.frames for part in parts]), frames)
+
+
 def test_an_item_is_the_same_every_time_and_survives_a_killed_game(game):
     whole = record(game, 3)
     assert sum(whole["num_frames"].to_pylist()) >= 60

@@ -324,7 +324,7 @@ def test_the_scripted_player_kills_what_a_random_one_does_not(make) -> None:
             total += info["variables"]["kills"]
         return total
 
-    policy = ScriptedPolicy()
+    policy = ScriptedPolicy(decision_frames=2)
     policy.reset(np.random.default_rng(0))
     rng = np.random.default_rng(0)
     assert kills(policy.action) >= kills(lambda info: int(rng.integers(43))) + 6

@@ -23,11 +23,12 @@ class ScriptedPolicy:
     it is an explorer that shoots at random.
 
     Args:
-        decision_frames: frames for which a decision holds; 2 are the paper's 4 tics.
+        decision_frames: calls of `action` for which a decision holds. 1 for who holds its actions anyway, as recording
+            does; for who asks at every frame, 2 are the paper's 4 tics.
         fire: chance of a burst per decision in which nothing is to be seen.
     """
 
-    def __init__(self, decision_frames: int = 2, fire: float = 0.08) -> None:
+    def __init__(self, decision_frames: int = 1, fire: float = 0.08) -> None:
         self._decision_frames, self._fire = decision_frames, fire
         self.reset(np.random.default_rng(0))
 
@@ -39,7 +40,7 @@ class ScriptedPolicy:
         self._turning, self._turn_left = "", 0
 
     def action(self, info: dict[str, Any]) -> int:
-        """Return the action for the next frame, as an index."""
+        """Return the action until the next call, as an index."""
         if self._frames_left == 0:
             self._action = _ACTION[self._decide(info)]
             self._frames_left = self._decision_frames
