@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -17,7 +19,7 @@ from gamengen.models.diffusion import Augmentation, Draws, Schedule
 from gamengen.train import denoiser as stage
 from gamengen.train.loop import make_optimizers
 
-_SHRINKS = (8, 4, 2, 1)  # by how much the denoiser's latents are made smaller: the first that it accepts
+_SIDES = (8, 16, 32)  # of the small latents: the first that the denoiser accepts
 _META = torch.device("meta")  # shapes without memory
 
 
@@ -50,16 +52,22 @@ def train_step(config: Config, game: GameSpec, frame: np.ndarray) -> str:
 
 def _step(name: str, network: nn.Module, settings: StageConfig, loss: Callable[[], Tensor]) -> None:
     """Take a step and look at what it did."""
-    before = [parameter.detach().clone() for parameter in network.parameters()]
+    before = _norms(network)
     value = loss()
     value.backward()
     for optimizer in make_optimizers(network, settings):
         optimizer.step()
-    after = list(network.parameters())
-    if not bool(value.isfinite()) or not all(bool(parameter.isfinite().all()) for parameter in after):
+    after = _norms(network)
+    if not math.isfinite(value.item()) or not all(map(math.isfinite, after)):
         raise ValueError(f"the {name} is not finite after a training step, its loss was {value.item():g}.")
-    if all(torch.equal(old, new) for old, new in zip(before, after, strict=True)):
+    if before == after:
         raise ValueError(f"the {name} learns nothing: a training step leaves all of its parameters as they are.")
+
+
+@torch.no_grad()
+def _norms(network: nn.Module) -> list[float]:
+    """Return what tells one state of a network from another; copies of large ones would fill the memory."""
+    return [parameter.norm().item() for parameter in network.parameters()]
 
 
 def _coder_loss(autoencoder: nn.Module, images: Tensor) -> Tensor:
@@ -88,16 +96,13 @@ def _denoiser_loss(config: Config, denoiser: nn.Module, shape: Sequence[int]) ->
 def _small_denoiser(
     config: Config, game: GameSpec, shape: Sequence[int]
 ) -> tuple[denoisers.Denoiser, tuple[int, int, int]]:
-    """Build the denoiser for smaller latents, and return their shape; its layers are as wide as ever."""
+    """Build the denoiser for small latents, and return their shape; its layers are as wide as ever."""
     channels, rows, columns = shape
-    for shrink in _SHRINKS:
-        small = (channels, rows // shrink, columns // shrink)
-        try:
+    for side in _SIDES:
+        small = (channels, min(side, rows), min(side, columns))
+        with contextlib.suppress(ValueError):  # a size that its levels do not divide
             return stage.build(config, game, small), small
-        except ValueError:  # a size that its levels do not divide
-            if shrink == _SHRINKS[-1]:
-                raise
-    raise AssertionError("the last size is the full one")
+    return stage.build(config, game, shape), (channels, rows, columns)
 
 
 @torch.no_grad()
