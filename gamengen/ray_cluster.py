@@ -12,7 +12,6 @@ logger = logging.getLogger(__name__)
 # More logical CPUs than a small machine has cores: a Ray Data pipeline needs one for each of its operators, and on two
 # it would wait for ever (all our operators are mostly idle, so the cores are not oversubscribed).
 LOCAL_LOGICAL_CPUS = 8
-_QUIET = {"configure_logging": True, "logging_level": logging.WARNING, "log_to_driver": True}
 
 
 def connect() -> bool:
@@ -21,17 +20,13 @@ def connect() -> bool:
     Inside `ray job submit`, and wherever `RAY_ADDRESS` is set, that cluster is used. Otherwise a local one is started
     that ends with this process.
     """
-    if not ray.is_initialized() and os.environ.get("RAY_ADDRESS"):
-        ray.init(**_QUIET)
-        return False
-    return start_local()
-
-
-def start_local() -> bool:
-    """Start a cluster on this machine that ends with this process, unless it is connected to one; returns whether."""
     if ray.is_initialized():
+        return False
+    quiet = {"configure_logging": True, "logging_level": logging.WARNING, "log_to_driver": True}
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(**quiet)
         return False
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # a private cluster on the loopback address, gone with us
     cpus = max(LOCAL_LOGICAL_CPUS, os.cpu_count() or 1)
-    ray.init(address="local", num_cpus=cpus, include_dashboard=False, **_QUIET)
+    ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
     return True

@@ -8,7 +8,7 @@ import safetensors.torch
 import torch
 
 from gamengen import config as configs
-from gamengen import ray_cluster, storage
+from gamengen import storage
 from gamengen.collect.agent import train_agent
 from gamengen.config import Config
 
@@ -29,8 +29,8 @@ _SMALL_AGENT = {
 
 def learn(config: Config) -> str:
     """Let the run's agent play, learn and be saved; then again from what was saved, which must differ afterwards."""
-    ray_cluster.start_local()
     tree, threads = configs.to_dict(config), torch.get_num_threads()
+    tree["run"] += "-check"  # the names of the run's own actors, if it is being trained now, stay its own
     agent = _smaller(tree["agent"])
     tree["collect"]["max_episode_frames"] = _MAX_EPISODE_FRAMES
     steps, weights = 0, []

@@ -1,6 +1,6 @@
 """Checks what a tier needs, each part at work: its game, its agent, its shards and its networks; says what is missing.
 
-Nothing of a real run is touched, and Ray runs on this machine alone, whatever cluster is set.
+Nothing of a real run is touched. The agent learns on the cluster that is set, or on a Ray of this process alone.
 """
 
 from __future__ import annotations

@@ -131,7 +131,6 @@ def test_an_agent_that_does_not_learn_is_found(config: Config, monkeypatch) -> N
         return {"env_steps": steps, "where": f"{small.folder}/agent", "checkpoint": "c"}
 
     monkeypatch.setattr(agent, "train_agent", train)
-    monkeypatch.setattr(agent.ray_cluster, "start_local", lambda: False)
     with pytest.raises(ValueError, match="the dqn agent learns nothing"):
         agent.learn(config)
     assert asked == [1, 11], "the second round goes one iteration further than the first"
