@@ -1,6 +1,6 @@
 """The `gamengen` command: `gamengen train --config ... key=value` is `python -m jobs.train --config ... key=value`.
 
-`gamengen data <folder>` takes a folder in place of a config; all else is the jobs' own.
+`gamengen data <folder>` takes a folder in place of a config, `gamengen check` none; all else is the jobs' own.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ def main() -> None:
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
         sys.stdout.write(
             "usage: gamengen <phase> --config <yaml> [key=value ...]\n"
-            "       gamengen data <folder> [--contact-sheet <png>] [--mp4 <mp4> --episode <id>]\n\n"
+            "       gamengen data <folder> [--contact-sheet <png>] [--mp4 <mp4> --episode <id>]\n"
+            "       gamengen check [--config <yaml> ...]\n\n"
             f"phases: {', '.join(known)}\n"
         )
         sys.exit(0 if len(sys.argv) > 1 else 2)

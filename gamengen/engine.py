@@ -56,7 +56,8 @@ class EngineState:
 class GameEngine:
     """Generates the next frame from the last L frames and actions (GameNGen, section 3).
 
-    The engine holds the networks and no game: `reset` begins games and `step` goes on with them.
+    The engine holds the networks and no game: `reset` begins games and `step` goes on with them. What goes in are
+    frames as they were recorded, with the game's padding; what comes out is to be looked at, and has none.
     """
 
     def __init__(self, model: Model, *, device: str = "cpu", sampler: Sampler | None = None) -> None:
@@ -85,7 +86,7 @@ class GameEngine:
         """Begin one game per entry from the recorded beginning `starts[i]` (modulo their number).
 
         Returns:
-            The beginnings' last frames, uint8 [B, H, W, 3], and the state.
+            The beginnings' last frames, uint8 [B, visible H, W, 3], and the state.
 
         Raises:
             ValueError: the model folder has no beginnings.
@@ -94,7 +95,7 @@ class GameEngine:
             raise ValueError("this model folder has no starts.safetensors, so there is no frame to begin with.")
         chosen = [start % self.num_starts for start in starts]
         frames, actions = self.model.start_frames[chosen], self.model.start_actions[chosen]
-        return frames[:, -1].numpy(), self.begin(frames.numpy(), actions.numpy()[:, :-1], seeds)
+        return self.game.visible(frames[:, -1]).numpy(), self.begin(frames.numpy(), actions.numpy()[:, :-1], seeds)
 
     @torch.inference_mode()
     def begin(self, frames: np.ndarray, actions: np.ndarray, seeds: Sequence[int]) -> EngineState:
@@ -123,7 +124,7 @@ class GameEngine:
         )
 
     def step(self, state: EngineState, actions: Sequence[int]) -> tuple[np.ndarray, EngineState]:
-        """Play one frame: returns the next frames, uint8 [B, H, W, 3], and the next state.
+        """Play one frame: returns the next frames, uint8 [B, visible H, W, 3], and the next state.
 
         Raises:
             ValueError: an action that the game does not have.
@@ -151,8 +152,9 @@ class GameEngine:
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> np.ndarray:
-        """Latents [B, C, h, w] -> frames uint8 [B, H, W, 3]."""
-        return autoencoders.to_frames(self.autoencoder.decode(latents)).cpu().numpy()
+        """Latents [B, C, h, w] -> frames uint8 [B, visible H, W, 3]."""
+        images = self.autoencoder.decode(latents)  # [B, 3, H, W]
+        return autoencoders.to_frames(images[:, :, self.game.visible_rows]).cpu().numpy()
 
     def _noise(self, state: EngineState) -> Tensor:
         noise = torch.empty(len(state), *self.latent_shape)

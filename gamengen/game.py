@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, TypeVar
+
+Frames = TypeVar("Frames", bound=Any)
+
+
+def parts_of(action: str) -> frozenset[str]:
+    """Return what is done at once in an action: "forward+attack" is forward and attack."""
+    return frozenset(action.split("+"))
 
 
 @dataclass(frozen=True)
@@ -22,11 +30,13 @@ class GameSpec:
         width: columns of a recorded frame, in pixels.
         frames_per_second: recorded (and played) frames per second of game time.
         tics_per_frame: game updates between two recorded frames.
-        actions: distinct action names; index 0 is what happens when no key is held.
-        keyboard: `KeyboardEvent.code` of a browser -> action name; of several held keys the last pressed counts.
+        actions: distinct action names; index 0 is what happens when no key is held. Where several things can be done at
+            once, a name joins theirs with "+", such as "forward+attack".
+        keyboard: `KeyboardEvent.code` of a browser -> action name; of several held keys see `joined`.
         restart_action: the action that leaves the game-over screen, or None where a game restarts by itself.
         restart_delay: frames for which the game-over screen does not listen to it.
-        padding: rows above and below the picture that only make the size fit; nobody is to see or score them.
+        padding: rows above and below the picture that only make the size fit. They are recorded and learnt, but who
+            looks at a frame, a person, a metric or a probe, gets `visible(frame)`.
         variables: names of the game's numbers that are recorded with every frame.
         has_levels: episodes are played on levels, whose names are recorded.
     """
@@ -72,6 +82,14 @@ class GameSpec:
         """The rows of a frame that are the game's picture."""
         return slice(self.padding[0], self.height - self.padding[1])
 
+    def visible(self, frames: Frames) -> Frames:
+        """Return frames [..., height, width, 3] (arrays or tensors) without the padding."""
+        return frames[..., self.visible_rows, :, :]
+
+    def unpadded(self) -> GameSpec:
+        """Return the spec of the picture without the padding: the game as its players get to know it."""
+        return dataclasses.replace(self, height=self.height - sum(self.padding), padding=(0, 0))
+
     def action_index(self, name: str) -> int:
         """Return the index of an action's name; raises ValueError for a name the game does not have."""
         if name not in self.actions:
@@ -79,6 +97,22 @@ class GameSpec:
                 f"unknown action {name!r} for game {self.name!r}; expected one of {', '.join(self.actions)}"
             )
         return self.actions.index(name)
+
+    def joined(self, held: Sequence[str]) -> str:
+        """Return the action of held keys, given as their actions, the one pressed first first.
+
+        The key pressed last counts. Every other one, from the last to the first, is joined to it if the game has an
+        action of just these parts, and else ignored: forward, attack and left may be one action, forward and back not.
+        """
+        parts: frozenset[str] = frozenset()
+        for name in reversed(held):
+            more = parts | parts_of(name)
+            parts = more if more in self._by_parts else parts
+        return self._by_parts.get(parts, self.actions[0])
+
+    @cached_property
+    def _by_parts(self) -> Mapping[frozenset[str], str]:
+        return {parts_of(name): name for name in reversed(self.actions)}  # of two that mean the same, the first
 
     def to_json(self) -> str:
         """Return the spec as one line of JSON (Parquet metadata, `game.json`, the server's first message)."""

@@ -160,7 +160,7 @@ def table(scores: dict[str, Any]) -> str:
     fast = scores.get("fast") or {}
     rows = [("", "normal", "fast")]
     for key, value in scores.items():
-        if key in ("fast", "seconds") or isinstance(value, str | bool):
+        if key in ("fast", "seconds", "reasons") or value is None or isinstance(value, str | bool):
             continue
         if isinstance(value, dict):
             rows += [(f"{key} {part}", value[part], (fast.get(key) or {}).get(part)) for part in value]

@@ -104,6 +104,32 @@ def made(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture(scope="session")
+def made_doom(tmp_path_factory: pytest.TempPathFactory):
+    """As `made`, of DOOM: play on a map to learn from and on one that is held out; the autoencoder shows pictures."""
+    pytest.importorskip("vizdoom")
+    import torch
+
+    from gamengen import benchmark_model, storage
+    from gamengen.checkpoint import Model
+    from gamengen.data import shards
+    from gamengen.train import autoencoder as stage
+
+    game = ("game.name=doom", "game.options={levels: [MAP01, basic], held_out: [basic]}", "agent.observation=none")
+    folder = tmp_path_factory.mktemp("doom")
+    config = load_tiny(folder, *game, "run=doom", "autoencoder.options.margins=[0, 0]")
+    config = benchmark_model.untrained(config, str(folder), num_items=6, num_frames=40)
+    recorded = shards.find(f"{config.folder}/gameplay")
+    for name in ("denoiser", "distilled"):
+        model = Model.from_pretrained(f"{config.folder}/{name}")
+        model.autoencoder.initialise(stage.sample_images(model.autoencoder, recorded))
+        stage.set_statistics(model.autoencoder, recorded)
+        storage.filesystem(config.folder)[0].delete_dir(f"{config.folder}/{name}")
+        model.save_pretrained(f"{config.folder}/{name}")
+    torch.set_num_threads(1)
+    return config
+
+
+@pytest.fixture(scope="session")
 def model_folder(made) -> str:
     """An untrained model folder of the real game at 256x128, with a start frame."""
     return f"{made.folder}/denoiser"

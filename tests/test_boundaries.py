@@ -14,7 +14,15 @@ PACKAGE = Path(__file__).parents[1] / "gamengen"
 _NOUNS = ["game", "progress", "envs", "storage", "data", "models", "engine", "checkpoint", "metrics", "config"]
 _BELOW = [*_NOUNS, "ray_cluster"]
 _PHASES = ["collect", "encode", "train", "evaluate", "serve"]
-_TOP = ["benchmark", "benchmark_model", "cli", "local_head", "pipeline", "submission"]  # fronts, as the jobs are
+_TOP = [
+    "benchmark",
+    "benchmark_model",
+    "check",
+    "cli",
+    "local_head",
+    "pipeline",
+    "submission",
+]  # fronts, as the jobs are
 
 # module -> the modules of gamengen that it may import, beside itself
 ALLOWED = {

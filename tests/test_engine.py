@@ -113,6 +113,17 @@ def test_the_first_frame_is_the_recorded_one(engine: GameEngine) -> None:
     assert len(state) == 2
 
 
+def test_padding_goes_in_and_does_not_come_out(engine: GameEngine, episode: shards.Episode) -> None:
+    game = dataclasses.replace(engine.game, padding=(16, 8))
+    padded = GameEngine(dataclasses.replace(engine.model, game=game))
+    rows = slice(16, engine.game.height - 8)
+    assert np.array_equal(padded.reset([0], [3])[0], engine.reset([0], [3])[0][:, rows])
+    arguments = (episode.frames[None, :3], episode.actions[None, :2], [7])
+    whole, _ = engine.step(engine.begin(*arguments), [1])
+    seen, _ = padded.step(padded.begin(*arguments), [1])
+    assert np.array_equal(seen, whole[:, rows]) and padded.latent_shape == engine.latent_shape
+
+
 @pytest.mark.parametrize("actions", [[3], [-1], [], [0, 0]])
 def test_an_action_that_the_game_lacks_is_refused(engine: GameEngine, actions: list[int]) -> None:
     _, state = engine.reset([0], [0])

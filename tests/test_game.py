@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 
 from gamengen.game import GameSpec
@@ -59,6 +60,44 @@ def test_a_spec_of_a_later_version_is_a_value_error() -> None:
 def test_what_cannot_be_is_refused(change: dict, word: str) -> None:
     with pytest.raises(ValueError, match=word):
         dataclasses.replace(SPEC, **change)
+
+
+@pytest.mark.parametrize(
+    ("held", "action"),
+    [
+        ([], "none"),
+        (["forward"], "forward"),
+        (["forward", "fire"], "forward+fire"),
+        (["fire", "forward"], "forward+fire"),
+        (["fire", "forward", "left"], "forward+left+fire"),
+        (["forward", "back"], "back"),
+        (["back", "forward"], "forward"),
+        (["forward", "fire", "back"], "back+fire"),
+        (["forward", "use"], "use"),
+        (["forward+fire", "left"], "forward+left+fire"),
+        (["forward", "forward"], "forward"),
+    ],
+)
+def test_held_keys_are_joined_as_far_as_the_game_has_an_action_of_them(held: list[str], action: str) -> None:
+    moves = ("", "forward", "back", "left", "forward+left")
+    names = ["+".join(filter(None, (move, fire))) or "none" for move in moves for fire in ("", "fire")]
+    game = dataclasses.replace(SPEC, actions=(*names, "use"), keyboard={}, restart_action=None)
+    assert game.joined(held) == action
+
+
+def test_where_nothing_can_be_done_at_once_the_last_key_counts() -> None:
+    game = dataclasses.replace(SPEC, actions=("none", "jump", "duck"), keyboard={}, restart_action=None)
+    assert [game.joined(held) for held in (["jump", "duck"], ["duck", "jump"], ["duck"], [])] == [
+        *("duck", "jump", "duck", "none")
+    ]
+
+
+def test_what_is_seen_has_no_padding() -> None:
+    game = dataclasses.replace(SPEC, padding=(8, 4))
+    frames = np.arange(2 * 64 * 96 * 3).reshape(2, 64, 96, 3)
+    np.testing.assert_array_equal(game.visible(frames), frames[:, 8:60])
+    assert game.unpadded() == dataclasses.replace(SPEC, height=52)
+    assert SPEC.unpadded() == SPEC and (SPEC.visible(frames) == frames).all()
 
 
 def test_actions_by_name() -> None:

@@ -25,7 +25,7 @@ _BACK, _FRONT, _FAINT, _KEY = (24, 24, 27), (240, 240, 240), (150, 150, 155), (2
 
 @dataclass(frozen=True)
 class Moment:
-    """One recorded frame and what was done then; `action` is None after an episode's last frame."""
+    """One recorded frame without padding, and what was done then; `action` is None after an episode's last frame."""
 
     episode: str
     frame: int
@@ -36,7 +36,7 @@ class Moment:
 
 def contact_sheet(names: Sequence[str], game: GameSpec, count: int = 24) -> bytes:
     """Return a PNG of `count` frames drawn evenly over all shards, with episode, frame and action under each."""
-    moments = list(_evenly(names, count))
+    moments = list(_evenly(names, game, count))
     pictures = [_scaled(moment.picture, _WIDTH) for moment in moments]
     height, width = pictures[0].shape[:2]
     columns = max(1, min(len(moments), round((len(moments) * height / width) ** 0.5 * 1.6)))
@@ -67,10 +67,10 @@ def episode_film(names: Sequence[str], game: GameSpec, episode: str | None) -> t
         ValueError: no such episode; names the nearest.
     """
     name, shard = _find(names, episode)
-    return name, film.encode(_captioned(_moments(_chunks_of(shard, name)), game), game.frames_per_second)
+    return name, film.encode(_captioned(_moments(_chunks_of(shard, name), game), game), game.frames_per_second)
 
 
-def _evenly(names: Sequence[str], count: int) -> Iterator[Moment]:
+def _evenly(names: Sequence[str], game: GameSpec, count: int) -> Iterator[Moment]:
     lengths = [shards.read(name, ["num_frames"])["num_frames"].to_numpy() for name in names]
     total = int(sum(length.sum() for length in lengths))
     count = min(count, total)
@@ -85,7 +85,7 @@ def _evenly(names: Sequence[str], count: int) -> Iterator[Moment]:
         for number, end in enumerate(ends.tolist()):
             moments: list[Moment] = []
             while begin <= place < end:
-                moments = moments or [moment for moment, _ in _moments([_decode(table, number)])]
+                moments = moments or [moment for moment, _ in _moments([_decode(table, number)], game)]
                 yield moments[place - begin]
                 place = next(places, total)
             begin = end
@@ -118,10 +118,10 @@ def _chunks_of(shard: str, episode: str) -> Iterator[Chunk]:
             yield _decode(table, number)
 
 
-def _moments(chunks: Iterable[Chunk]) -> Iterator[tuple[Moment, float]]:
+def _moments(chunks: Iterable[Chunk], game: GameSpec) -> Iterator[tuple[Moment, float]]:
     """Return every frame of chunks, with the reward of what was done then."""
     for chunk in chunks:
-        for offset, picture in enumerate(chunk.frames):
+        for offset, picture in enumerate(game.visible(chunk.frames)):
             last = offset == len(chunk.actions)
             action, reward = (None, 0.0) if last else (int(chunk.actions[offset]), float(chunk.rewards[offset]))
             yield Moment(chunk.episode, chunk.first_frame + offset, picture, action, chunk.split), reward

@@ -39,7 +39,8 @@ class FramePlayer(Protocol):
 class Probes(Protocol):
     """What a game may offer as `PROBES` (a module or an object), so that an evaluation can judge pictures of it.
 
-    Frames are uint8 [N, H, W, 3], real or generated. A game without it is evaluated by its pixels alone.
+    Frames are uint8 [N, H, W, 3], real or generated, without the game's padding. A game without probes is evaluated by
+    its pixels alone.
 
     Attributes:
         QUIET_FRAMES: frames after a start in which nothing comes.

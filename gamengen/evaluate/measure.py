@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from gamengen.engine import GameEngine
 from gamengen.envs import Probes
 from gamengen.evaluate import held_out, pixels, rollouts
 from gamengen.evaluate.held_out import Start
+from gamengen.game import GameSpec
 
 logger = logging.getLogger(__name__)
 MODELS = {"normal": "denoiser", "fast": "distilled"}  # mode -> the model's folder in the run
@@ -38,7 +39,7 @@ class ModelFigures:
 
 @dataclass
 class RealFigures:
-    """The same of the real game; `references` are held-out frames, uint8 [K, H, W, 3]."""
+    """The same of the real game; `references` are held-out frames, uint8 [K, visible H, W, 3]."""
 
     followed: dict[str, np.ndarray]
     rollouts: rollouts.Rollouts
@@ -62,7 +63,8 @@ class Plan:
 def plan(config: Config, episodes: Sequence[Episode], probes: Probes | None) -> Plan:
     """Draw the held-out moments of an evaluation."""
     settings, seed = config.evaluate, config.seed
-    free = held_out.draw_free(episodes, settings.num_action_starts, seed, probes.is_free) if probes else []
+    is_free = _is_free(probes, config.game_spec()) if probes else None
+    free = held_out.draw_free(episodes, settings.num_action_starts, seed, is_free) if is_free else []
     rollout_starts = (
         held_out.draw(
             episodes, settings.num_rollouts, seed + 1, after=probes.QUIET_FRAMES, before_end=2, first=_LATEST_AGE
@@ -127,19 +129,24 @@ def measure_real(config: Config, rank: int, world: int, num_references: int = 40
     settings, game = config.evaluate, config.game_spec()
     episodes = held_out.load(f"{config.folder}/gameplay", game, config.seed)
     starts = plan(config, episodes, probes).share(rank, world).rollouts
-    followed = {}
+    followed, is_free = {}, _is_free(probes, game)
     for action in probes.FOLLOWED_WITHIN:
         taken = held_out.draw_free(
-            episodes, settings.num_action_starts, config.seed, probes.is_free, next_action=game.action_index(action)
+            episodes, settings.num_action_starts, config.seed, is_free, next_action=game.action_index(action)
         )[rank::world]
-        followed[action] = pixels.followed_in_recordings(taken, action, probes)
+        followed[action] = pixels.followed_in_recordings(taken, game, action, probes)
     seeds = _seeds(config, rank, 0, len(starts))
     games = rollouts.RealGames(
         lambda: envs.make(config.game.name, **config.game.options), seeds, [start.frame - 1 for start in starts], probes
     )
     played = rollouts.play(games, probes.player(seeds), settings.rollout_frames, name="real game")
     frames = held_out.draw(episodes, num_references, config.seed + 4)
-    return RealFigures(followed, played, np.stack([start.future(1)[0] for start in frames]))
+    return RealFigures(followed, played, game.visible(np.stack([start.future(1)[0] for start in frames])))
+
+
+def _is_free(probes: Probes, game: GameSpec) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the probe for recorded frames, which have the padding."""
+    return lambda frames: probes.is_free(game.visible(frames))
 
 
 def _choose_threads(engine: GameEngine, most: int) -> None:

@@ -13,13 +13,14 @@ from gamengen import metrics
 from gamengen.envs import Probes
 from gamengen.evaluate import held_out
 from gamengen.evaluate.held_out import Start
+from gamengen.game import GameSpec
 from gamengen.models import autoencoders
 from gamengen.progress import Progress
 
 
 @dataclass
 class NextFrame:
-    """Per window, float [N]; and some windows as pictures, uint8 [K, H, W, 3]."""
+    """Per window, float [N]; and some windows as pictures, uint8 [K, H, W, 3]. Padding is neither scored nor shown."""
 
     psnr: np.ndarray
     ssim: np.ndarray
@@ -51,10 +52,15 @@ def next_frame(
         pasts, actions = held_out.pasts(batch, engine.context_length)
         state = engine.begin(pasts, actions, [start.seed for start in batch])
         generated, _ = engine.step(state, [int(start.actions(1)[0]) for start in batch])
-        real = np.stack([start.future(1)[0] for start in batch])
-        device = getattr(engine, "device", "cpu")
-        ceiling = autoencoders.reconstruct(engine.autoencoder, torch.from_numpy(real).to(device)).cpu().numpy()
-        for name, frames in (("", generated), ("_copy_last", pasts[:, -1]), ("_ceiling", ceiling)):
+        recorded = np.stack([start.future(1)[0] for start in batch])
+        device, visible = getattr(engine, "device", "cpu"), engine.game.visible
+        ceiling = autoencoders.reconstruct(engine.autoencoder, torch.from_numpy(recorded).to(device)).cpu().numpy()
+        real = visible(recorded)
+        for name, frames in (
+            ("", generated),
+            ("_copy_last", visible(pasts[:, -1])),
+            ("_ceiling", visible(ceiling)),
+        ):
             columns[f"psnr{name}"].append(metrics.psnr(frames, real))
             columns[f"ssim{name}"].append(metrics.ssim(frames, real))
         shown = slice(max(0, num_pictures - first))
@@ -75,6 +81,7 @@ def by_horizon(
 ) -> Horizons:
     """Generate on and on with the recorded actions; only what is compared or shown is decoded."""
     psnr, hold, clips = [], [], []
+    visible = engine.game.visible
     progress = Progress(f"{name}, horizons", len(starts) * max(horizons), "frames")
     for first, batch in _batches(starts, batch_size):
         pasts, actions = held_out.pasts(batch, engine.context_length)
@@ -88,18 +95,18 @@ def by_horizon(
             if step in horizons:
                 frames = engine.decode(latents)
                 for row, start in enumerate(batch):
-                    real = start.future(step)[step - 1 : step]
+                    real = visible(start.future(step)[step - 1 : step])
                     if len(real):
                         column = list(horizons).index(step)
                         values[0, row, column] = metrics.psnr(frames[row : row + 1], real)[0]
-                        values[1, row, column] = metrics.psnr(pasts[row : row + 1, -1], real)[0]
+                        values[1, row, column] = metrics.psnr(visible(pasts[row : row + 1, -1]), real)[0]
             if shown:
                 films.append(frames[:shown] if step in horizons else engine.decode(latents[:shown]))
             progress.tell(first * max(horizons) + step * len(batch))
         psnr.append(values[0])
         hold.append(values[1])
         for row in range(shown):
-            real = batch[row].future(max(horizons))
+            real = visible(batch[row].future(max(horizons)))
             clips.append((real, np.stack([film[row] for film in films])[: len(real)]))
     return Horizons(np.concatenate(psnr), np.concatenate(hold), clips)
 
@@ -119,10 +126,10 @@ def followed(engine: Any, starts: Sequence[Start], action: str, probes: Probes, 
     return np.concatenate(results)
 
 
-def followed_in_recordings(starts: Sequence[Start], action: str, probes: Probes) -> np.ndarray:
+def followed_in_recordings(starts: Sequence[Start], game: GameSpec, action: str, probes: Probes) -> np.ndarray:
     """As `followed`, in the recorded frames after moments at which the player took this very action."""
     within = probes.FOLLOWED_WITHIN[action]
-    return np.array([probes.shows(action, start.future(within)).any() for start in starts], bool)
+    return np.array([probes.shows(action, game.visible(start.future(within))).any() for start in starts], bool)
 
 
 def _batches(starts: Sequence[Start], batch_size: int) -> Iterator[tuple[int, Sequence[Start]]]:

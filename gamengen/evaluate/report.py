@@ -20,6 +20,7 @@ from gamengen.evaluate.measure import ModelFigures, RealFigures
 
 logger = logging.getLogger(__name__)
 _BINS = 5
+_NOTHING = "&ndash;"
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1240px; margin: 2rem auto; padding: 0 1rem; color: #1f2328 }
 h1 { margin-bottom: 0 } h2 { margin-top: 2.2rem; border-bottom: 1px solid #d0d7de } small, .muted { color: #59636e }
@@ -46,23 +47,24 @@ _ROWS: tuple[tuple[str, str, str], ...] = (  # key, words, format
     ("static_psnr_500", "still regions at the rollouts' end, PSNR in dB", ".1f"),
     ("rollout_frames_per_second", "frames per second of all rollouts together", ".0f"),
 )
-_LIMITS = """
+_LIMITS_OF_PIXELS = """
 <p><b>Next frame</b>: the recorded frames before it are given; the intervals are 95&nbsp;% bootstrap intervals of the
 mean. PSNR is the mean over frames, identical frames count as 60&nbsp;dB. <b>Horizons</b>: the model goes on from its
-own frames with the recorded actions; &ldquo;holding&rdquo; repeats the last recorded frame. After a random event (a
-new obstacle) the recorded future is only one of many, so that a good model need not match it: read these curves
-beside the event rate.</p>
+own frames with the recorded actions; &ldquo;holding&rdquo; repeats the last recorded frame. After a random event the
+recorded future is only one of many, so that a good model need not match it. PSNR says nothing about whether the game
+stays a game.</p>
+"""
+_LIMITS_OF_ROLLOUTS = """
 <p><b>Rollouts</b>: a player that sees only the frames, the same in the model and in the real game, which is first
 played as far as the model's start lies in its episode. Events are counted in frames that are alive and past the quiet
-time after a start, in both. A <b>contact</b> is a danger that the player chose to ignore and that will reach it by
-the next frame while it stands; it counts as a crash if the game is over within 4 frames. A rollout is <b>stuck</b>
-when game over still shows 60 frames after the restart action. <b>Still regions</b> are compared, each by itself, with
-the nearest of 400 recorded frames: the real game scores what the column &ldquo;real game&rdquo; says, not infinity,
-since its score and ground need not be among those.</p>
+time after a start, in both; read the horizons beside their rate. A <b>contact</b> is a danger that the player chose to
+ignore and that will reach it by the next frame while it stands; it counts as a crash if the game is over within 4
+frames. A rollout is <b>stuck</b> when game over still shows 60 frames after the restart action. <b>Still regions</b>
+are compared, each by itself, with the nearest of 400 recorded frames: the real game scores what the column &ldquo;real
+game&rdquo; says, not infinity, since its score and ground need not be among those.</p>
 <p><b>Limits</b>: what is seen in frames is judged by templates of the game's own pictures; a blurred thing may be
 missed or counted twice. The recognition is checked on the real game, in the same column. Rates over some hundred
-events are good to about 10&nbsp;%. The 1-step mode is a distilled network of its own. PSNR says nothing about whether
-the game stays a game.</p>
+events are good to about 10&nbsp;%. The 1-step mode is a distilled network of its own.</p>
 """
 
 
@@ -87,7 +89,8 @@ def write(
         parts.append(_image(pictures.strips(measured.next_frame.real, measured.next_frame.generated)))
         if measured.rollouts is not None:
             parts += _rollouts(folder, mode, measured.rollouts, rate)
-    parts.append(f"<h2>What the figures mean, and what they do not</h2>{_LIMITS}")
+    limits = _LIMITS_OF_PIXELS + (_LIMITS_OF_ROLLOUTS if probes else "")
+    parts.append(f"<h2>What the figures mean, and what they do not</h2>{limits}")
     page = f"<!doctype html><meta charset=utf-8><title>{html.escape(config.run)}</title><style>{_STYLE}</style>"
     storage.write_bytes(f"{folder}/report.html", (page + "\n".join(parts)).encode())
     logger.info("report: %s/report.html", folder)
@@ -103,7 +106,8 @@ def _head(config: Config, hardware: str) -> str:
 
 
 def _table(summary: Mapping[str, Any]) -> str:
-    columns = {"normal mode": summary, "1-step mode": summary["fast"] or {}, "real game": summary["real"] or {}}
+    columns = {"normal mode": summary, "1-step mode": summary["fast"], "real game": summary["real"]}
+    columns = {name: column for name, column in columns.items() if column}
     followed = [(key, f"{key.removesuffix('_followed')} is followed", ".0%") for key in summary if "_followed" in key]
     horizons = [
         (
@@ -115,22 +119,33 @@ def _table(summary: Mapping[str, Any]) -> str:
     ]
     lines = []
     for key, words, form in [*_ROWS[:8], *horizons, *followed, *_ROWS[8:]]:
-        cells = "".join(f"<td>{_cell(column, key, form)}</td>" for column in columns.values())
-        lines.append(f"<tr><td>{words}</td>{cells}</tr>")
-    notes = "".join(f"<li>{html.escape(k)}: {html.escape(v)}</li>" for k, v in summary.get("reasons", {}).items())
-    sizes = (
-        f"{summary['num_windows']} windows, {summary['num_horizon_starts']} starts for the horizons, "
-        f"{summary.get('num_action_starts', 0)} for each action, {summary['num_rollouts']} rollouts of "
-        f"{summary.get('rollout_frames', 0)} frames."
-    )
+        cells = [_cell(column, key, form) for column in columns.values()]
+        if any(cell != _NOTHING for cell in cells):
+            lines.append(f"<tr><td>{words}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
+    sizes = f"{summary['num_windows']} windows, {summary['num_horizon_starts']} starts for the horizons"
+    if summary["num_rollouts"]:
+        sizes += (
+            f", {summary['num_action_starts']} for each action, {summary['num_rollouts']} rollouts of "
+            f"{summary['rollout_frames']} frames"
+        )
     head = "".join(f"<th>{name}</th>" for name in columns)
-    return f"<p>{sizes}</p><table><tr><th></th>{head}</tr>{''.join(lines)}</table><ul>{notes}</ul>"
+    notes = _reasons(summary.get("reasons", {}))
+    return f"<p>{sizes}.</p><table><tr><th></th>{head}</tr>{''.join(lines)}</table>{notes}"
+
+
+def _reasons(reasons: Mapping[str, str]) -> str:
+    """Return a list of what is not measured and why, what has the same reason together."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        by_reason.setdefault(reason, []).append(name)
+    items = [f"<li>{html.escape(', '.join(names))}: {html.escape(why)}</li>" for why, names in by_reason.items()]
+    return f"<p>Not measured:</p><ul class=muted>{''.join(items)}</ul>" if items else ""
 
 
 def _cell(column: Mapping[str, Any], key: str | tuple[str, str], form: str) -> str:
     value = column.get(key) if isinstance(key, str) else column.get(key[0], {}).get(key[1])
     if value is None:
-        return "&ndash;"
+        return _NOTHING
     text = format(value, form)
     if key == "psnr":
         low, high = column["intervals"]["psnr"]

@@ -23,7 +23,8 @@ _MAX_FLICKER = 2  # frames without the panel that do not count as having left a 
 
 
 class Games(Protocol):
-    """N games side by side; `frames` uint8 [N, H, W, 3] are the current ones, `ages` the frames since each start."""
+    """N games side by side; `frames` are the current ones without padding, uint8 [N, H, W, 3], `ages` the frames since
+    each start."""
 
     frames: np.ndarray
     ages: Sequence[int]
@@ -38,7 +39,7 @@ class GeneratedGames:
     def __init__(self, engine: Any, starts: Sequence[Start], seeds: Sequence[int]) -> None:
         pasts, actions = held_out.pasts(starts, engine.context_length)
         self._engine, self._state = engine, engine.begin(pasts, actions, seeds)
-        self.frames = pasts[:, -1]
+        self.frames = engine.game.visible(pasts[:, -1])
         self.ages = [start.frame - 1 for start in starts]
 
     def step(self, actions: Sequence[int]) -> np.ndarray:
@@ -62,14 +63,17 @@ class RealGames:
             env.reset(seed=seed)
             player = probes.player([seed], carelessness=0.0)
             for _ in range(ages[index]):
-                self._step(index, player.act(env.render()[None])[0])
-        self.frames = np.stack([env.render() for env in self._envs])
+                self._step(index, player.act(self._seen(env)[None])[0])
+        self.frames = np.stack([self._seen(env) for env in self._envs])
 
     def step(self, actions: Sequence[int]) -> np.ndarray:
         for index, action in enumerate(actions):
             self._step(index, action)
-        self.frames = np.stack([env.render() for env in self._envs])
+        self.frames = np.stack([self._seen(env) for env in self._envs])
         return self.frames
+
+    def _seen(self, env: gymnasium.Env) -> np.ndarray:
+        return self._spec.visible(env.render())
 
     def _step(self, index: int, action: int) -> None:
         waited = self._over[index]

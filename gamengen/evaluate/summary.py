@@ -11,6 +11,7 @@ from gamengen.config import Config
 from gamengen.envs import Probes
 from gamengen.evaluate import rollouts
 from gamengen.evaluate.measure import ModelFigures, RealFigures
+from gamengen.game import parts_of
 
 NO_PROBES = "the game offers no PROBES (gamengen.envs.Probes), so nothing is recognised in its pictures"
 
@@ -43,9 +44,10 @@ def of_model(config: Config, figures: ModelFigures, real: RealFigures | None, pr
 
 
 def _of_game(config: Config, figures: ModelFigures, real: RealFigures | None, probes: Probes | None) -> dict[str, Any]:
-    game = config.game_spec()
+    game = config.game_spec().unpadded()
     if probes is None or real is None or figures.rollouts is None or figures.followed is None:
-        names = [f"{action}_followed" for action in game.actions[1:]]
+        single = [action for action in game.actions[1:] if len(parts_of(action)) == 1]
+        names = [f"{action}_followed" for action in single]
         names += ["event_rate_ratio", "crash_rate", "stuck_rollouts", "static_psnr_500"]
         return {**dict.fromkeys(names), "num_rollouts": 0, "reasons": dict.fromkeys(names, NO_PROBES)}
     played, quiet = figures.rollouts, probes.QUIET_FRAMES
@@ -80,7 +82,7 @@ def of_real(config: Config, real: RealFigures | None, probes: Probes | None) -> 
     """Return the figures of the real game, measured in the same way: what a perfect model would score."""
     if real is None or probes is None:
         return None
-    game = config.game_spec()
+    game = config.game_spec().unpadded()
     crashes = rollouts.crashes(real.rollouts)
     regions = probes.static_regions(game.height, game.width)
     static, _ = rollouts.static_psnr(real.rollouts.snapshots[-1], real.references, regions)

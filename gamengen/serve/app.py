@@ -89,7 +89,7 @@ class Game:
         self._draining = False
         self._sessions: set[Session] = set()
         engine = GameEngine.from_pretrained(settings.model, device="cuda" if settings.use_gpu else "cpu")
-        self._game = engine.game
+        self._game = engine.game.unpadded()  # the engine's frames have no padding, so players need not know of any
         self._metrics = ServeMetrics(engine.game.name)
         self._batcher = Batcher(
             engine,

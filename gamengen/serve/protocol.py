@@ -5,7 +5,8 @@ player's are:
 
     {"type": "step", "action": "jump", "id": 7}   one frame for one message (lock-step); `id` is optional
     {"type": "play", "rate": 20}                  real time: the server sends frames at this rate, or the game's own
-    {"type": "action", "action": "duck", "id": 8} what is held from now on in real time
+    {"type": "action", "action": "duck", "id": 8} what is held from now on in real time: an action, or those of all held
+                                                  keys, the first pressed first, as a list: see GameSpec.joined
     {"type": "seen", "frame": 12}                 real time: this frame was shown; the server never runs far ahead
     {"type": "pause"}                             ends real time
     {"type": "reset", "seed": 3}                  a new game; a random one without `seed`

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from gamengen.game import GameSpec
+from gamengen.game import GameSpec, parts_of
 from gamengen.serve import protocol
 from gamengen.serve.batcher import Batcher, StepError, Turn
 
@@ -124,18 +124,29 @@ class Session:
                 await self._send("pong", t=protocol.number(message, "t"))
 
     async def _on_step(self, message: Mapping[str, Any]) -> None:
-        action = self._action(message)
+        action = self._index(message.get("action"))
         if self._ticker is not None:
             raise ValueError("a step while the game runs in real time; send pause first.")
         self._read_id(message)
         await self._try(self._step(action))
 
     def _on_action(self, message: Mapping[str, Any]) -> None:
-        action = self._action(message)
+        held = message.get("action")
+        if isinstance(held, list):
+            action = self._index(self._game.joined([self._game.actions[self._index(name)] for name in held]))
+        else:
+            action = self._index(held)
         self._read_id(message)
         self._held = action
-        if action != 0:
+        if action != 0 and not self._is_part_of_tap(action):
             self._tapped = action
+
+    def _is_part_of_tap(self, action: int) -> bool:
+        """Whether a key of the tap was merely let go: forward after forward+attack leaves the shot to be fired."""
+        if self._tapped is None:
+            return False
+        names = self._game.actions
+        return parts_of(names[action]) < parts_of(names[self._tapped])
 
     async def _on_play(self, message: Mapping[str, Any]) -> None:
         asked = protocol.number(message, "rate")
@@ -203,8 +214,7 @@ class Session:
         except Exception as error:
             raise _Gone from error
 
-    def _action(self, message: Mapping[str, Any]) -> int:
-        name = message.get("action")
+    def _index(self, name: object) -> int:
         if not isinstance(name, str) or name not in self._game.actions:
             expected = ", ".join(self._game.actions)
             raise ValueError(f"unknown action, got {protocol.shown(name)}; expected one of {expected}.")

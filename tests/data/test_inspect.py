@@ -186,7 +186,7 @@ def test_a_page_that_is_damaged_inside_a_shard_is_found(folder: Path) -> None:
 
 def test_the_contact_sheet_shows_frames_of_everywhere(gameplay: Path, recorded) -> None:
     names = shards.find(str(gameplay))
-    moments = list(pictures._evenly(names, 12))
+    moments = list(pictures._evenly(names, recorded.game_spec(), 12))
     frames = {episode.id: episode.frames for episode in shards.episodes(names)}
     assert len({(moment.episode, moment.frame) for moment in moments}) == 12
     assert len({moment.episode for moment in moments}) >= 6
@@ -199,7 +199,21 @@ def test_the_contact_sheet_shows_frames_of_everywhere(gameplay: Path, recorded) 
 
 
 def test_more_frames_than_there_are_is_no_error(folder: Path) -> None:
-    assert len(list(pictures._evenly(shards.find(str(folder)), 100))) == 30
+    assert len(list(pictures._evenly(shards.find(str(folder)), GAME, 100))) == 30
+
+
+def test_padding_is_on_no_sheet_and_in_no_film(folder: Path) -> None:
+    names, game = shards.find(str(folder)), dataclasses.replace(GAME, padding=(2, 1))
+    episode = next(shards.episodes(names))
+    enlarged = episode.frames[0, 2:7].repeat(20, axis=0).repeat(20, axis=1)  # 16 columns become 320
+    sheet = np.asarray(Image.open(io.BytesIO(pictures.contact_sheet(names, game, 30))))
+    np.testing.assert_array_equal(sheet[8:108, 8:328], enlarged)
+    assert (sheet[108, 8:328] == sheet[0, 0]).all(), "the label's line begins right below the picture"
+    _, data = pictures.episode_film(names, game, episode.id)
+    _, whole = pictures.episode_film(names, GAME, episode.id)
+    with av.open(io.BytesIO(data)) as film, av.open(io.BytesIO(whole)) as taller:
+        rows = taller.streams.video[0].height - film.streams.video[0].height
+    assert rows == 3 * 480 // 16
 
 
 def test_the_film_shows_the_episode_with_its_actions(gameplay: Path, recorded) -> None:

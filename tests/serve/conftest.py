@@ -28,6 +28,15 @@ def serve_config(made):
     return dataclasses.replace(made, serve=serve)
 
 
+@pytest.fixture
+def served_doom(served, serve_config, made_doom):
+    """The summary of a game of DOOM, which is up in place of the other one."""
+    from gamengen.serve import launch
+
+    yield launch.serve_game(dataclasses.replace(made_doom, serve=serve_config.serve))
+    launch.serve_game(serve_config)
+
+
 @pytest.fixture(scope="session")
 def served(serve_config, ray_cluster):
     """The summary of a game that is up."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import json
 import threading
@@ -26,6 +27,11 @@ GAME = GameSpec(
     actions=("noop", "jump", "duck"),
     keyboard={"Space": "jump", "ArrowDown": "duck"},
 )
+SHOOTER = dataclasses.replace(
+    GAME,
+    actions=("noop", "forward", "left", "forward+left", "fire", "forward+fire", "left+fire", "forward+left+fire"),
+    keyboard={"ArrowUp": "forward", "ArrowLeft": "left", "Space": "fire"},
+)
 
 
 @dataclass(frozen=True)
@@ -45,11 +51,11 @@ class FakeState:
 class FakeEngine:
     """Keeps the GameEngine's interface; a frame is one colour, the hash of the player's past."""
 
-    game = GAME
     num_starts = 4
 
-    def __init__(self, seconds: float = 0.0) -> None:
+    def __init__(self, seconds: float = 0.0, game: GameSpec = GAME) -> None:
         self.seconds = seconds
+        self.game = game
         self.batches: list[tuple[tuple[int, ...], ...]] = []
         self.threads: set[str] = set()
         self.poison: int | None = None  # a batch with the player of this seed fails

@@ -1,13 +1,19 @@
 """The page in a real browser: play, figures, and a server that goes away and comes back."""
 
+import contextlib
+import io
+import json
 import re
 import shutil
 import time
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from PIL import Image
 
-from gamengen.serve import launch
+from gamengen.game import GameSpec
+from gamengen.serve import launch, protocol
 
 pytestmark = [pytest.mark.ray, pytest.mark.browser]
 
@@ -52,19 +58,26 @@ def browser():
         chromium.close()
 
 
+@contextlib.contextmanager
+def opened(browser, url):
+    """Open the page of a game that stands still; fails when its console shows an error that nobody asked for."""
+    page = browser.new_page(viewport={"width": 1100, "height": 760})
+    page.set_default_timeout(20_000)
+    page.problems, page.frames_received = [], []
+    page.on("console", lambda line: page.problems.append(line.text) if line.type == "error" else None)
+    page.on("pageerror", lambda error: page.problems.append(str(error)))
+    page.on("websocket", lambda socket: socket.on("framereceived", lambda data: page.frames_received.append(data)))
+    page.goto(url)
+    until(page, f"{MESSAGE}.includes('press a key') && {FRAME} === 1")
+    yield page
+    assert page.problems == []
+    page.close()
+
+
 @pytest.fixture
 def page(browser, served):
-    """The opened page; fails the test when its console shows an error that the test did not ask for."""
-    opened = browser.new_page(viewport={"width": 1100, "height": 760})
-    opened.set_default_timeout(20_000)
-    opened.problems = []
-    opened.on("console", lambda line: opened.problems.append(line.text) if line.type == "error" else None)
-    opened.on("pageerror", lambda error: opened.problems.append(str(error)))
-    opened.goto(served["url"])
-    until(opened, f"{MESSAGE}.includes('press a key') && {FRAME} === 1")
-    yield opened
-    assert opened.problems == []
-    opened.close()
+    with opened(browser, served["url"]) as page:
+        yield page
 
 
 def test_space_plays_the_game(page, served):
@@ -94,8 +107,8 @@ def test_held_key_reaches_the_server(page):
     page.keyboard.down("Space")
     page.keyboard.up("Space")
     page.keyboard.up("ArrowDown")
-    pattern = r'"type":"action","action":"(\w+)"'
-    expected, actions = ["duck", "jump", "duck", "none"], []
+    pattern = r'"type":"action","action":\[([\w",]*)\]'
+    expected, actions = ['"duck"', '"duck","jump"', '"duck"', ""], []
     for _ in range(100):  # Playwright hears of what was sent a little later
         actions = [found.group(1) for data in sent if (found := re.search(pattern, str(data)))]
         if actions[-4:] == expected:
@@ -138,3 +151,43 @@ def test_the_page_survives_a_restart_of_the_server(page, serve_config):
     before = page.evaluate(PICTURE)
     until(page, f"{PICTURE} !== {before!r}")
     page.problems[:] = [text for text in page.problems if "WebSocket connection" not in text]
+
+
+def played(page):
+    """Return the action of the last frame that has come, and the size of its picture."""
+    header, jpeg = protocol.unpack_frame(
+        next(data for data in reversed(page.frames_received) if isinstance(data, bytes))
+    )
+    return header.action, Image.open(io.BytesIO(jpeg)).size
+
+
+@pytest.mark.doom
+@pytest.mark.slow
+def test_doom_has_no_padding_and_its_keys_are_held_together(browser, served_doom):
+    with urllib.request.urlopen(f"{served_doom['url']}api/game", timeout=10) as answer:
+        game = GameSpec(**json.load(answer)["game"])
+    assert (game.width, game.height, game.padding) == (320, 240, (0, 0))
+    with opened(browser, served_doom["url"]) as page:
+        size = page.evaluate("(({width, height}) => [width, height])(document.getElementById('canvas'))")
+        assert size == [320, 240] and played(page)[1] == (320, 240)
+        box = page.locator("#canvas").bounding_box()
+        assert page.evaluate("getComputedStyle(document.getElementById('canvas')).objectFit") == "contain"
+        assert box["y"] + box["height"] < 760, "the whole picture is on the screen"
+        assert page.locator("#touch button").count() == 8
+        assert "keys can be held together" in page.inner_text("#hint") and "+" not in page.inner_text("#hint")
+        keys = {"ArrowUp": "forward", "Space": "forward+attack", "ArrowLeft": "forward+turn_left+attack"}
+        for key, action in keys.items():
+            page.keyboard.down(key)
+            wait_for_action(page, game.action_index(action))
+        page.keyboard.up("ArrowUp")
+        wait_for_action(page, game.action_index("turn_left+attack"))
+        for key in keys:
+            page.keyboard.up(key)
+        wait_for_action(page, 0)
+
+
+def wait_for_action(page, action, seconds=20.0):
+    deadline = time.monotonic() + seconds
+    while played(page)[0] != action:
+        assert time.monotonic() < deadline, f"no frame of action {action}, the last one was of {played(page)[0]}"
+        page.wait_for_timeout(50)

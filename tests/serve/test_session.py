@@ -12,7 +12,7 @@ from PIL import Image
 from gamengen.serve import protocol, session
 from gamengen.serve.batcher import Batcher
 from gamengen.serve.session import Session
-from tests.serve.fakes import GAME, FakeEngine, FakeSocket
+from tests.serve.fakes import GAME, SHOOTER, FakeEngine, FakeSocket
 
 
 @contextlib.asynccontextmanager
@@ -21,11 +21,11 @@ async def player(engine=None):
     engine = engine or FakeEngine()
     batcher = Batcher(engine, max_batch=4, jpeg_quality=90)
     socket = FakeSocket()
-    playing = Session(socket, batcher, GAME, {"name": "toy/denoiser"})
+    playing = Session(socket, batcher, engine.game, {"name": "toy/denoiser"})
     task = asyncio.create_task(playing.run())
     hello = await socket.hear()
     assert hello["type"] == "hello" and hello["protocol"] == 1
-    assert hello["game"]["actions"] == list(GAME.actions) and hello["model"] == {"name": "toy/denoiser"}
+    assert hello["game"]["actions"] == list(engine.game.actions) and hello["model"] == {"name": "toy/denoiser"}
     header, _ = await socket.hear_frame()
     assert (header.number, header.flags) == (1, protocol.FLAG_START)
     try:
@@ -86,6 +86,8 @@ def test_a_seed_and_its_actions_give_the_same_game():
         ({"type": "step", "action": "fly"}, "unknown action, got 'fly'"),
         ({"type": "step", "action": ["jump"]}, "unknown action"),
         ({"type": "action", "action": 1}, "unknown action, got 1"),
+        ({"type": "action", "action": ["jump", "fly"]}, "unknown action, got 'fly'"),
+        ({"type": "action", "action": [["jump"]]}, "unknown action, got ['jump']"),
         ({"type": "step", "action": "jump", "id": -1}, "bad 'id'"),
         ({"type": "step", "action": "jump", "id": True}, "bad 'id'"),
         ({"type": "reset", "seed": "x" * 500}, "bad 'seed'"),
@@ -126,7 +128,7 @@ def test_an_oversized_message_closes_with_1009(message):
 def test_random_messages_never_end_the_session():
     chance = random.Random(7)
     keys = ["type", "action", "seed", "rate", "t", "id", "frame"]
-    values = [*protocol.MESSAGE_TYPES[1:], "jump", 0, -1, 2**40, 1.5, None, True, [], {}, "\ud7ff\0"]
+    values = [*protocol.MESSAGE_TYPES[1:], "jump", 0, -1, 2**40, 1.5, None, True, [], ["jump", 1], {}, "\ud7ff\0"]
 
     def message():
         if chance.random() < 0.5:
@@ -185,6 +187,51 @@ def test_a_tap_between_two_ticks_is_played_once():
             socket.say({"type": "action", "action": "jump"})
             socket.say({"type": "action", "action": "noop"})
             assert [(await socket.hear_frame())[0].action for _ in range(2)] == [1, 0]
+
+    run(test)
+
+
+def test_keys_held_together_are_one_action():
+    async def test():
+        async with player(FakeEngine(game=SHOOTER)) as (socket, _, _):
+            socket.say({"type": "play", "rate": 20})
+            await socket.hear()
+            for held in (["forward"], ["forward", "fire"], ["forward", "fire", "left"], ["fire", "left"], []):
+                socket.say({"type": "action", "action": held})
+                await socket.hear_frame()  # the one that was under way
+                header, _ = await socket.hear_frame()
+                socket.say({"type": "seen", "frame": header.number})
+                assert set(SHOOTER.actions[header.action].split("+")) == set(held or ["noop"])
+
+    run(test)
+
+
+def test_a_tap_while_another_key_is_held_is_played_once():
+    async def test():
+        async with player(FakeEngine(game=SHOOTER)) as (socket, _, _):
+            socket.say({"type": "play", "rate": 20})
+            await socket.hear()
+            await socket.hear_frame()
+            for held in (["forward"], ["forward", "fire"], ["forward"]):
+                socket.say({"type": "action", "action": held})
+            played = [SHOOTER.actions[(await socket.hear_frame())[0].action] for _ in range(3)]
+            assert played == ["forward+fire", "forward", "forward"]
+
+    run(test)
+
+
+def test_of_two_taps_the_last_one_is_played():
+    async def test():
+        async with player() as (socket, _, _):
+            socket.say({"type": "play", "rate": 20})
+            await socket.hear()
+            await socket.hear_frame()
+            for held in (["jump"], ["jump", "duck"], ["jump"]):
+                socket.say({"type": "action", "action": held})
+            assert [(await socket.hear_frame())[0].action for _ in range(2)] == [1, 1]
+            for held in (["jump", "duck"], ["jump"], ["jump", "duck"], ["duck"], []):
+                socket.say({"type": "action", "action": held})
+            assert [(await socket.hear_frame())[0].action for _ in range(2)] == [2, 0]
 
     run(test)
 

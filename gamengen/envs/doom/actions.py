@@ -28,8 +28,7 @@ def name_of(move: str = "", turn: str = "", fire: str = "") -> str:
 
 NAMES = tuple(name_of(move, turn, fire) for move in MOVES for turn in TURNS for fire in FIRE) + ("use",)
 
-# One key, one action: of several held keys the page counts the last pressed. A name is made of its parts in the order
-# move, turn, attack, so that a page that can join held keys finds the combination by joining their names.
+# Keys held together are joined to one of the combinations (`GameSpec.joined`), so no key needs to be one.
 KEYBOARD = {
     "KeyW": "forward",
     "ArrowUp": "forward",
@@ -39,11 +38,9 @@ KEYBOARD = {
     "KeyD": "right",
     "ArrowLeft": "turn_left",
     "ArrowRight": "turn_right",
-    "KeyQ": "forward+turn_left",
-    "KeyE": "forward+turn_right",
     "Space": "attack",
-    "KeyF": "forward+attack",
-    "KeyR": "use",
+    "KeyF": "attack",
+    "KeyE": "use",
 }
 
 

@@ -113,7 +113,7 @@ function showFigures() {
 
 // ---------------------------------------------------------------- the player
 
-const held = []; // what is pressed, oldest first: [key code or button, action]; the last one counts
+const held = []; // what is pressed, oldest first: [key code or button, action]; the server joins them to one action
 
 function press(source, action) {
   if (held.some(([other]) => other === source)) return; // auto-repeat
@@ -137,9 +137,8 @@ function release() {
 
 function sendHeld() {
   if (!game || !playing) return;
-  const action = held.length ? held[held.length - 1][1] : game.actions[0];
   inputId += 1;
-  send({ type: "action", action, id: inputId });
+  send({ type: "action", action: held.map(([, action]) => action), id: inputId });
   for (const button of $("touch").children) button.classList.toggle("held", held.some(([source]) => source === button));
 }
 
@@ -223,6 +222,7 @@ function describe({ game, model }) {
     codes.forEach((code, index) => hint.push(index ? " " : "", element("kbd", keyName(code))));
     hint.push(` ${words(action)}`);
   }
+  if (game.actions.some((action) => action.includes("+"))) hint.push(" · keys can be held together");
   $("hint").replaceChildren(...hint);
   const actions = keys.size ? [...keys.keys()] : game.actions.slice(1);
   $("touch").replaceChildren(

@@ -1,0 +1,1 @@
+"""Checks an installation for real: `gamengen check`. Nothing is downloaded, nothing is left behind."""
