@@ -38,9 +38,7 @@ class PaletteEncoder:
             self._shape, self._memory = frame.shape, _memory(frame.size)
         memory = self._memory
         memory.load(frame)
-        known = memory.look_up()
-        if not known and memory.colours.size:
-            known = memory.learn()
+        known = memory.look_up() or memory.learn()
         if not known:
             self._end_palette()
             known = memory.learn()
@@ -96,6 +94,7 @@ class _Memory:
         # Every pixel as the lowest three bytes of a number: to read eight from each third place on is the fast way.
         self._pixels = np.ndarray(frame_size // 3, "<i8", self._bytes, strides=(3,))
         self._keys = np.empty(frame_size // 3, np.int64)
+        self._missing = self._keys  # those without an entry
 
     def load(self, frame: np.ndarray) -> None:
         """Take a frame's pixels as numbers."""
@@ -104,23 +103,24 @@ class _Memory:
 
     def look_up(self) -> bool:
         """Store the frame's pixels as entries; False, and nothing is stored, if a colour has none."""
-        size = self._keys.size
-        place = self._room(size)
+        place = self._room(self._keys.size)
         self._entries.take(self._keys, out=place, mode="clip")
         if not place.all():
+            self._missing = self._keys[place == 0]
             return False
-        self.num_bytes += size
+        self.num_bytes += place.size
         return True
 
     def learn(self) -> bool:
-        """Add the frame's colours to the palette and store its pixels; False if there is no room for all of them."""
-        for step in (16, 1):  # few pixels show most colours, and to sort all pixels would be slow
-            keys = self._keys[::step]
-            new = np.unique(keys[self._entries.take(keys) == 0])
+        """Add the colours that `look_up` missed and store the pixels; False if there is no room for all of them."""
+        missing = self._missing
+        for step in (16, 1):  # few pixels show most colours, and to sort all would be slow
+            new = np.unique(missing[::step])
             if self.colours.size + new.size > _MAX_COLOURS:
                 return False
             self._entries[new] = np.arange(self.colours.size + 1, self.colours.size + new.size + 1)
             self.colours = np.concatenate([self.colours, new])
+            missing = missing[self._entries.take(missing) == 0]
         return self.look_up()
 
     def append(self, values: np.ndarray) -> None:
@@ -136,9 +136,10 @@ class _Memory:
         return palette
 
     def forget(self) -> None:
-        """Begin an empty palette."""
+        """Begin an empty palette, in which every pixel is missing."""
         self._entries[self.colours] = 0
         self.colours = self.colours[:0]
+        self._missing = self._keys
 
     def _room(self, size: int) -> np.ndarray:
         end = self.num_bytes + size

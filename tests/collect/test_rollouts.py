@@ -8,10 +8,13 @@ import threading
 import time
 from pathlib import Path
 
+import fsspec
 import numpy as np
+import pyarrow.fs
 import pytest
 
 from gamengen import config as configs
+from gamengen import storage
 from gamengen.collect import policies, rollouts
 from gamengen.collect.recording import Origin
 from gamengen.data import chunk as chunks
@@ -113,3 +116,47 @@ def test_a_killed_driver_loses_and_doubles_nothing(cluster, overrides):
     summary = rollouts.collect(config)
     assert summary["resumed"] and 0 < summary["new_frames"] < 40_000 and begun >= 2
     assert_exactly_once(config, 20)
+
+
+class SlowDisk(pyarrow.fs.FSSpecHandler):
+    """The local disk, on which a file takes its time."""
+
+    def __init__(self) -> None:
+        super().__init__(fsspec.filesystem("file"))
+
+    def open_output_stream(self, path, metadata):
+        time.sleep(1.0)
+        return super().open_output_stream(path, metadata)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_slow_disk_slows_the_players_and_nothing_is_lost(cluster, overrides, tmp_path, monkeypatch):
+    """What is played and not written never fills more than the half of the object store that Ray Data takes."""
+    import ray
+
+    notes = tmp_path / "notes"
+    game = ["game.name=tests.collect.noise", f"game.options={{notes: {notes}}}", "collect.policies={random: 1.0}"]
+    items = ["collect.max_episode_frames=64", "collect.num_frames=5120", "collect.shard_bytes=1", "run=slow"]
+    config = configs.load(QUICKSTART, [*overrides, *game, *items, "agent.observation=none"])
+    where = storage.filesystem
+    slow = pyarrow.fs.PyFileSystem(SlowDisk())
+    monkeypatch.setattr(storage, "filesystem", lambda uri: (slow, uri) if uri.endswith("gameplay") else where(uri))
+    waiting, done = [], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.2):
+            waiting.append(len(notes.read_text().splitlines()) - committed(config.folder) if notes.exists() else 0)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        rollouts.collect(config)
+    finally:
+        done.set()
+        watcher.join()
+    assert_exactly_once(config, 80)
+    item_bytes = 64 * 256 * 256 * 3
+    print(max(waiting), ray.cluster_resources()["object_store_memory"] / item_bytes)
+    assert max(waiting) * item_bytes < 0.6 * ray.cluster_resources()["object_store_memory"]

@@ -129,7 +129,7 @@ def test_maps_of_both_freedooms_play_in_one_dataset(make) -> None:
 def test_bots_are_in_the_deathmatch(make) -> None:
     env = make(levels="cig+3bots")
     env.reset(seed=0)
-    assert env._engine._running().get_server_state().player_count == 4
+    assert env._engine.running().get_server_state().player_count == 4
 
 
 def test_levels_are_drawn_by_their_shares_from_the_seed(make) -> None:
@@ -257,7 +257,7 @@ def test_the_time_limit_truncates(make) -> None:
 def test_in_a_deathmatch_the_player_comes_back(make) -> None:
     env = make(levels="MAP01+4bots", max_frames=400)
     env.reset(seed=0)
-    env._engine._running().send_game_command("kill")
+    env._engine.running().send_game_command("kill")
     lives = [env.step(SPEC.action_index("attack"))[4]["variables"]["dead"] for _ in range(120)]
     assert 1 in lives and lives[-1] == 0
 
