@@ -84,7 +84,7 @@ class Nodes:
 
     def _wait(self, node: str) -> None:
         process = self._processes[node]
-        wait_for(lambda: process.poll() is not None or "Ray runtime started" in self._log(node).read_text(), 90)
+        wait_for(lambda: process.poll() is not None or "Ray runtime started" in self._log(node).read_text())
         assert process.poll() is None, self._log(node).read_text()
 
     def _log(self, node: str) -> Path:

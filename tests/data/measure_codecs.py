@@ -37,7 +37,7 @@ def measure(codec: str, frames: np.ndarray) -> str:
     error = np.mean([(a.astype(np.float32) - b) ** 2 for a, b in zip(decoded, parts, strict=True)])
     quality = f"{10 * np.log10(255**2 / error):.1f} dB" if error else "lossless"
     size, count = sum(map(len, data)) / len(frames), len(frames)
-    cost = (f"{1000 * min(seconds) / count:.2f} ms" for seconds in (encode, decode))
+    cost = (f"{1000 * min(seconds) / count:.3f}" for seconds in (encode, decode))
     return f"`{codec}` | {size:.0f} | {quality} | {' | '.join(cost)}"
 
 
