@@ -1,6 +1,7 @@
 """Measures recording beside the game alone: the raw engine where the game has one, the env, and the env recorded.
 
-All on one core, in frames per second of CPU time: a game in a process of its own counts with its process.
+All play the same frames on one core, and rates are frames per second of CPU time: a game in a process of its own counts
+with its process.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gymnasium
@@ -23,55 +24,84 @@ from gamengen.collect.rollouts import play_item
 from gamengen.collect.writer import PARQUET
 from gamengen.config import Config
 
-_LONGEST_ITEM = 1024  # frames: a measurement is of a few items
+_NUM_ITEMS = 2
+_LONGEST_ITEM = 512  # frames; a measurement is of whole rounds over all items, since no two scenes cost the same
+
+Plays = Sequence[tuple[int, list[int]]]  # the seed and the actions of each episode
 
 
 def recording(config: Config) -> dict[str, Any]:
-    """Play the game at its full size, bare and recorded, as the run's first policy that needs no agent does."""
+    """Play the game at its full size, raw, bare and recorded, as the run's first policy that needs no agent does."""
     full_size = {key: value for key, value in config.game.options.items() if key != "downscale"}
-    config = dataclasses.replace(config, game=dataclasses.replace(config.game, options=full_size))
-    env = policies.make_env(config)
+    longest = min(config.collect.max_episode_frames, _LONGEST_ITEM)
+    settings = dataclasses.replace(config.collect, max_episode_frames=longest)
+    config = dataclasses.replace(config, game=dataclasses.replace(config.game, options=full_size), collect=settings)
+    env = _Noting(policies.make_env(config))
     spec = env.unwrapped.game_spec  # type: ignore[attr-defined]
-    name = next((name for name in config.collect.policies if not name.startswith("agent")), "random")
+    name = next((name for name in settings.policies if not name.startswith("agent")), "random")
     policy = policies.make(name, config, spec)
-    loops: dict[str, Callable[[], Iterator[int]]] = {
-        "env_fps": lambda: _bare(env, policy),
-        "collect_fps": lambda: _recorded(env, policy, config),
+    for item in range(_NUM_ITEMS):
+        play_item(env, policy, settings, Origin(config.run, "here", name), item)
+    loops: dict[str, Iterator[int]] = {
+        "env_fps": _bare(env.env, env.plays),
+        "collect_fps": _recorded(env.env, policy, config),
     }
     game = envs.load(config.game.name)
-    if hasattr(game, "bare"):
-        engine = game.bare(**full_size)  # one process for all turns
-        loops = {"raw_fps": lambda: engine, **loops}
-    rates = in_turns({key: lambda loop=loop: rate(loop(), core_seconds) for key, loop in loops.items()})
+    if hasattr(game, "play_raw"):
+        loops = {"raw_fps": _raw(game.play_raw(itertools.cycle(env.plays), **full_size), env.plays), **loops}
+    rates = in_turns({key: lambda loop=loop: rate(loop, core_seconds) for key, loop in loops.items()})
     env.close()
     ratios = {
         f"collect_over_{other}": round(rates["collect_fps"] / rates[f"{other}_fps"], 3)
         for other in ("raw", "env")
         if f"{other}_fps" in rates
     }
-    return rates | ratios | {"env_frame": [spec.height, spec.width], "env_policy": name, "codec": config.collect.codec}
+    return rates | ratios | {"env_frame": [spec.height, spec.width], "env_policy": name, "codec": settings.codec}
 
 
-def _bare(env: gymnasium.Env, policy: policies.Policy) -> Iterator[int]:
-    """Step and render; one per frame."""
-    for seed in itertools.count():
-        observation, info = env.reset(seed=seed)
-        policy.reset(np.random.default_rng(seed))
-        env.render()
-        ended = False
-        while not ended:
-            observation, _, terminated, truncated, info = env.step(policy.action(observation, info))
+class _Noting(gymnasium.Wrapper):
+    """Notes what is played, to play it again."""
+
+    def __init__(self, env: gymnasium.Env) -> None:
+        super().__init__(env)
+        self.plays: list[tuple[int, list[int]]] = []
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        assert seed is not None, "an item's episodes are seeded"
+        self.plays.append((seed, []))
+        return self.env.reset(seed=seed, options=options)
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        self.plays[-1][1].append(int(action))
+        return self.env.step(action)
+
+
+def _raw(frames: Iterator[np.ndarray], plays: Plays) -> Iterator[int]:
+    """Play all that was noted, over and over, with the game's own engine; yields the frames of each round."""
+    count = sum(len(actions) for _, actions in plays)
+    while True:
+        yield sum(1 for _ in itertools.islice(frames, count))
+
+
+def _bare(env: gymnasium.Env, plays: Plays) -> Iterator[int]:
+    """Reset, step and render; yields the frames of each round."""
+    while True:
+        for seed, actions in plays:
+            env.reset(seed=seed)
             env.render()
-            ended = terminated or truncated
-            yield 1
+            for action in actions:
+                env.step(action)
+                env.render()
+        yield sum(len(actions) for _, actions in plays)
 
 
 def _recorded(env: gymnasium.Env, policy: policies.Policy, config: Config) -> Iterator[int]:
-    """Play items into Parquet, as a player of `jobs.collect` does; yields the frames of each."""
-    longest = min(config.collect.max_episode_frames, _LONGEST_ITEM)
-    settings = dataclasses.replace(config.collect, max_episode_frames=longest)
-    for seed in itertools.count():
-        rows = play_item(env, policy, settings, Origin(config.run, "here", policy.version), seed)
-        with io.BytesIO() as file:
-            pq.write_table(rows, file, **PARQUET)
-        yield sum(rows["num_frames"].to_pylist())
+    """Play the items into Parquet, as a player of `jobs.collect` does; yields the frames of each round."""
+    while True:
+        count = 0
+        for item in range(_NUM_ITEMS):
+            rows = play_item(env, policy, config.collect, Origin(config.run, "here", policy.version), item)
+            with io.BytesIO() as file:
+                pq.write_table(rows, file, **PARQUET)
+            count += sum(map(len, rows["actions"].to_pylist()))
+        yield count

@@ -16,8 +16,30 @@ _LARGEST = 2**32  # bytes that a chunk may decode to, whatever its fields say
 
 def pack(fields: bytes, content: np.ndarray | bytes) -> bytes:
     """Return fields, checksum and packed content."""
-    body = _ZSTD.compress(content, asbytes=True)
-    return fields + _CHECKSUM.pack(zlib.crc32(body, zlib.crc32(fields))) + body
+    return _seal(fields, _ZSTD.compress(content, asbytes=True))
+
+
+class Packer:
+    """Packs content piece by piece, each while the processor still has it at hand; then `finish` is as `pack`.
+
+    Attributes:
+        num_bytes: how much was written.
+    """
+
+    def __init__(self) -> None:
+        self.num_bytes = 0
+        self._body = pa.BufferOutputStream()
+        self._stream = pa.CompressedOutputStream(self._body, "zstd")  # its level is 1
+
+    def write(self, values: np.ndarray) -> None:
+        """Take uint8 [n]; the caller may overwrite the array afterwards."""
+        self._stream.write(values)
+        self.num_bytes += values.size
+
+    def finish(self, fields: bytes) -> bytes:
+        """Return fields, checksum and packed content."""
+        self._stream.close()
+        return _seal(fields, self._body.getvalue())
 
 
 def read_fields(data: bytes, fields: struct.Struct, magic: bytes) -> tuple[Any, ...]:
@@ -40,3 +62,7 @@ def check_size(size: int) -> None:
     """Raise a ValueError for more bytes than a chunk can have: memory is taken by what the fields say."""
     if size > _LARGEST:
         raise ValueError(f"{size} bytes, more than a chunk may have")
+
+
+def _seal(fields: bytes, body: bytes | pa.Buffer) -> bytes:
+    return b"".join([fields, _CHECKSUM.pack(zlib.crc32(body, zlib.crc32(fields))), body])

@@ -11,9 +11,7 @@ number of its palette or `_NO_PALETTE` (uint32).
 
 from __future__ import annotations
 
-import contextlib
 import struct
-from collections import deque
 
 import numpy as np
 
@@ -23,6 +21,10 @@ _FIELDS = struct.Struct("<4sHHIIQ")  # magic, height, width, frames, palettes, b
 _MAGIC = b"GGP1"
 _NO_PALETTE = 2**32 - 1
 _MAX_COLOURS = 255
+# Pixels that are looked up at once. Their numbers have 64 KB: with those of a whole frame, and a game beside it, the
+# processor's cache would hold nothing from one step to the next.
+_PART = 8192
+_SPARE = 5  # bytes that are read behind a pixel
 
 
 class PaletteEncoder:
@@ -31,102 +33,75 @@ class PaletteEncoder:
     def __init__(self) -> None:
         self._numbers: list[int] = []  # per frame: its palette
         self._palettes: list[np.ndarray] = []  # those that are full
+        self._packer = packed.Packer()
 
     def add(self, frame: np.ndarray) -> None:
         """Take uint8 [H, W, 3]; the caller may overwrite the array afterwards."""
         if not self._numbers:
-            self._shape, self._memory = frame.shape, _memory(frame.size)
-        memory = self._memory
-        memory.load(frame)
-        known = memory.look_up() or memory.learn()
-        if not known:
+            self._shape, self._table = frame.shape, _spare.pop() if _spare else _Table()
+        pixels = np.ascontiguousarray(frame).reshape(-1)
+        entries = self._table.look_up(pixels)
+        if entries is None:
             self._end_palette()
-            known = memory.learn()
-        if known:
-            self._numbers.append(len(self._palettes))
-        else:
-            memory.forget()
-            memory.append(memory.rgb)
-            self._numbers.append(_NO_PALETTE)
+            entries = self._table.look_up(pixels)
+        if entries is None:
+            self._table.forget()
+        self._numbers.append(_NO_PALETTE if entries is None else len(self._palettes))
+        self._packer.write(pixels if entries is None else entries)
 
     def finish(self) -> bytes:
         """Return the bytes of all frames taken; the encoder has done its work."""
         assert self._numbers, "a chunk has at least one frame"
         self._end_palette()
-        memory = self._memory
-        del self._memory  # another encoder's from now on
-        sizes = (len(self._numbers), len(self._palettes), memory.num_bytes)
-        for palette in self._palettes:
-            memory.append(palette.reshape(-1))
-        memory.append(np.asarray(self._numbers, np.uint32).view(np.uint8))
+        _spare.append(self._table)
+        del self._table  # another encoder's from now on
         height, width, _ = self._shape
-        data = packed.pack(_FIELDS.pack(_MAGIC, height, width, *sizes), memory.content[: memory.num_bytes])
-        memory.num_bytes = 0
-        _spare.append(memory)
-        return data
+        sizes = (len(self._numbers), len(self._palettes), self._packer.num_bytes)
+        for palette in self._palettes:
+            self._packer.write(palette.reshape(-1))
+        self._packer.write(np.asarray(self._numbers, np.uint32).view(np.uint8))
+        return self._packer.finish(_FIELDS.pack(_MAGIC, height, width, *sizes))
 
     def _end_palette(self) -> None:
-        if self._memory.colours.size:
-            self._palettes.append(self._memory.palette())
-        self._memory.forget()
+        if self._table.colours.size:
+            self._palettes.append(self._table.palette())
+        self._table.forget()
 
 
-class _Memory:
-    """What an encoder works in; it goes from chunk to chunk.
+class _Table:
+    """A palette that is filled as colours come, and what it takes to look them up. It goes from chunk to chunk.
 
-    A colour is a number of 24 bits, and a table with a place for each says which entry it is: 16 MB, of which only the
-    pages of colours that were seen exist.
+    A colour is a number of 24 bits. A place for each says which entry it is: 16 MB, of which only the pages of colours
+    that were seen exist.
 
     Attributes:
-        colours: of the entries 1, 2, ... of the palette; int64.
-        rgb: the frame's bytes.
-        content: uint8; the first `num_bytes` are the pixels that the chunk has to store.
+        colours: of the entries 1, 2, ...; int64.
     """
 
-    def __init__(self, frame_size: int) -> None:
-        self.frame_size = frame_size
+    def __init__(self) -> None:
         self.colours = np.empty(0, np.int64)
-        self.content = np.empty(16 * frame_size, np.uint8)
-        self.num_bytes = 0
-        self._entries = np.zeros(2**24, np.uint8)  # colour -> entry; 0: it is not in the palette
-        self._bytes = np.zeros(frame_size + 8, np.uint8)
-        self.rgb = self._bytes[:frame_size]
-        # Every pixel as the lowest three bytes of a number: to read eight from each third place on is the fast way.
-        self._pixels = np.ndarray(frame_size // 3, "<i8", self._bytes, strides=(3,))
-        self._keys = np.empty(frame_size // 3, np.int64)
-        self._missing = self._keys  # those without an entry
+        self._entry_of = np.zeros(2**24, np.uint8)  # 0: not in the palette
+        self._entries = np.empty(0, np.uint8)  # of the frame
+        self._last = np.zeros(3 * _PART + _SPARE, np.uint8)
+        self._numbers = np.empty(_PART, np.int64)
 
-    def load(self, frame: np.ndarray) -> None:
-        """Take a frame's pixels as numbers."""
-        self.rgb.reshape(frame.shape)[:] = frame
-        np.bitwise_and(self._pixels, 0xFFFFFF, out=self._keys)
+    def look_up(self, pixels: np.ndarray) -> np.ndarray | None:
+        """Return the entry of every pixel, uint8 [n], of RGB uint8 [3 n], after new colours have got theirs.
 
-    def look_up(self) -> bool:
-        """Store the frame's pixels as entries; False, and nothing is stored, if a colour has none."""
-        place = self._room(self._keys.size)
-        self._entries.take(self._keys, out=place, mode="clip")
-        if not place.all():
-            self._missing = self._keys[place == 0]
-            return False
-        self.num_bytes += place.size
-        return True
-
-    def learn(self) -> bool:
-        """Add the colours that `look_up` missed and store the pixels; False if there is no room for all of them."""
-        missing = self._missing
-        for step in (16, 1):  # few pixels show most colours, and to sort all would be slow
-            new = np.unique(missing[::step])
-            if self.colours.size + new.size > _MAX_COLOURS:
-                return False
-            self._entries[new] = np.arange(self.colours.size + 1, self.colours.size + new.size + 1)
-            self.colours = np.concatenate([self.colours, new])
-            missing = missing[self._entries.take(missing) == 0]
-        return self.look_up()
-
-    def append(self, values: np.ndarray) -> None:
-        """Store uint8 [n]."""
-        self._room(values.size)[:] = values
-        self.num_bytes += values.size
+        None if there is no room for all colours. What is returned is overwritten by the next call.
+        """
+        size = pixels.size // 3
+        if self._entries.size != size:
+            self._entries = np.empty(size, np.uint8)
+        for start in range(0, size, _PART):
+            numbers = self._load(pixels, start, min(_PART, size - start))
+            entries = self._entries[start : start + _PART]
+            self._entry_of.take(numbers, out=entries, mode="clip")
+            if not entries.all():
+                if not self._learn(numbers[entries == 0]):
+                    return None
+                self._entry_of.take(numbers, out=entries, mode="clip")
+        return self._entries
 
     def palette(self) -> np.ndarray:
         """Return red, green and blue of every entry, uint8 [3, 256]."""
@@ -136,27 +111,35 @@ class _Memory:
         return palette
 
     def forget(self) -> None:
-        """Begin an empty palette, in which every pixel is missing."""
-        self._entries[self.colours] = 0
+        """Begin an empty palette."""
+        self._entry_of[self.colours] = 0
         self.colours = self.colours[:0]
-        self._missing = self._keys
 
-    def _room(self, size: int) -> np.ndarray:
-        end = self.num_bytes + size
-        if end > self.content.size:
-            self.content = np.concatenate([self.content[: self.num_bytes], np.empty(end, np.uint8)])
-        return self.content[self.num_bytes : end]
+    def _load(self, pixels: np.ndarray, start: int, size: int) -> np.ndarray:
+        """Return `size` pixels from the RGB bytes as numbers, int64.
+
+        To read eight bytes from each third place on, and forget five of them, is the fast way.
+        """
+        place, read = 3 * start, 3 * size + _SPARE
+        if place + read > pixels.size:  # the last ones, behind which there is nothing to read
+            last = self._last[:read]
+            last[: 3 * size] = pixels[place:]
+            pixels, place = last, 0
+        eight = np.ndarray(size, "<i8", pixels, place, strides=(3,))
+        return np.bitwise_and(eight, 0xFFFFFF, out=self._numbers[:size])
+
+    def _learn(self, missing: np.ndarray) -> bool:
+        for step in (16, 1):  # few pixels show most colours, and to sort all would be slow
+            new = np.unique(missing[::step])
+            if self.colours.size + new.size > _MAX_COLOURS:
+                return False
+            self._entry_of[new] = np.arange(self.colours.size + 1, self.colours.size + new.size + 1)
+            self.colours = np.concatenate([self.colours, new])
+            missing = missing[self._entry_of.take(missing) == 0]
+        return True
 
 
-_spare: deque[_Memory] = deque(maxlen=8)
-
-
-def _memory(frame_size: int) -> _Memory:
-    with contextlib.suppress(IndexError):
-        memory = _spare.pop()
-        if memory.frame_size == frame_size:
-            return memory
-    return _Memory(frame_size)
+_spare: list[_Table] = []  # of chunks that are finished: as many as were ever open at a time
 
 
 def decode_palette(data: bytes) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -36,8 +37,7 @@ class Nodes:
         self.address = f"{HEAD}:{port}"
         head = ("--head", f"--port={port}", f"--ray-client-server-port={client}", "--include-dashboard=false")
         try:
-            self._start(HEAD, *head, f"--metrics-export-port={metrics}")
-            self._wait(HEAD)
+            self._start_all([HEAD], *head, f"--metrics-export-port={metrics}")
             self.restore()
         except BaseException:
             self.__exit__()
@@ -47,10 +47,7 @@ class Nodes:
     def restore(self) -> None:
         """Start the nodes that are not there."""
         missing = [node for node in OTHERS if node not in self._processes or self._processes[node].poll() is not None]
-        for node in missing:
-            self._start(node, f"--address={self.address}")
-        for node in missing:
-            self._wait(node)
+        self._start_all(missing, f"--address={self.address}")
 
     def __exit__(self, *_: object) -> None:
         for process in reversed(self._processes.values()):
@@ -61,13 +58,28 @@ class Nodes:
             process.wait(10)
         self._folder.cleanup()
 
+    def pids(self, node: str, name: str) -> list[int]:
+        """Return a node's processes of a name; with `ray start` they share a session."""
+        found = []
+        for pid in local_head._session(self._processes[node].pid):
+            with contextlib.suppress(OSError):  # it has just ended
+                if Path(f"/proc/{pid}/comm").read_text().strip() == name:
+                    found.append(pid)
+        return found
+
     def kill(self, node: str) -> None:
         """Kill a node's raylet with SIGKILL, and wait until what it started has ended with it."""
-        leader = self._processes[node]
-        pids = local_head._session(leader.pid)
-        (raylet,) = [pid for pid in pids if Path(f"/proc/{pid}/comm").read_text().strip() == "raylet"]
+        (raylet,) = self.pids(node, "raylet")
         os.kill(raylet, signal.SIGKILL)
-        leader.wait(30)
+        self._processes[node].wait(30)
+
+    def _start_all(self, nodes: list[str], *arguments: str) -> None:
+        """Start nodes side by side, again where a machine is so busy that Ray gives up after its half minute."""
+        for _ in range(local_head.ATTEMPTS):
+            for node in nodes:
+                self._start(node, *arguments)
+            nodes = [node for node in nodes if not self._comes_up(node)]
+        assert not nodes, self._log(nodes[0]).read_text()
 
     def _start(self, node: str, *arguments: str) -> None:
         command = [
@@ -82,10 +94,10 @@ class Nodes:
                 command, env={**os.environ, **quick}, stdout=log, stderr=log, start_new_session=True
             )
 
-    def _wait(self, node: str) -> None:
+    def _comes_up(self, node: str) -> bool:
         process = self._processes[node]
         wait_for(lambda: process.poll() is not None or "Ray runtime started" in self._log(node).read_text())
-        assert process.poll() is None, self._log(node).read_text()
+        return process.poll() is None
 
     def _log(self, node: str) -> Path:
         return Path(self._folder.name, f"{node}.log")

@@ -1,6 +1,7 @@
 """Collection over three machines of a Ray cluster: all play, one is lost on the way, nothing is lost or doubled."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -63,6 +64,10 @@ def test_a_lost_machine_loses_and_doubles_nothing(three_nodes, overrides, game):
     try:
         wait_for(lambda: committed(config.folder) >= num_items // 3 and len(_frames_by_node(config.folder)) == 3)
         begun = committed(config.folder)
+        if game is DOOM:  # the loss of a game's process too, on a machine that stays
+            engines = three_nodes.pids(OTHERS[1], "vizdoom")
+            assert engines
+            os.kill(engines[0], signal.SIGKILL)
         three_nodes.kill(OTHERS[0])
         assert job.wait(300) == 0
     finally:

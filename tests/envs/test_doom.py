@@ -18,7 +18,7 @@ from gamengen.collect.holding import HeldActions
 from gamengen.envs import GameDied
 
 vizdoom = pytest.importorskip("vizdoom")
-from gamengen.envs.doom import SPEC, DoomEnv, ScriptedPolicy, actions, scenarios  # noqa: E402
+from gamengen.envs.doom import SPEC, DoomEnv, ScriptedPolicy, actions, play_raw, scenarios  # noqa: E402
 from gamengen.envs.doom import env as doom_env  # noqa: E402
 
 pytestmark = pytest.mark.doom
@@ -227,6 +227,19 @@ def test_a_deathmatch_with_bots_repeats_too(make) -> None:
     env = make(levels="MAP01+4bots")
     first = play(env, 1, 150)
     assert same(first, play(env, 1, 150)) and not same(first, play(env, 2, 150))
+
+
+def test_the_raw_engine_shows_the_frames_of_the_env(make) -> None:
+    options = {"levels": {"basic": 0.5, "defend_the_center": 0.5}, "frame_tics": 4}
+    env, played = make(**options, observation="none"), [6, 1, 2, 12, 4, 42, 8, 0]
+    shown, levels = [], set()
+    for seed in range(4):
+        levels.add(env.reset(seed=seed)[1]["level"])
+        for action in played:
+            env.step(action)
+            shown.append(env.render()[8:-8])
+    raw = list(play_raw([(seed, played) for seed in range(4)], **options, observation="none"))
+    assert len(levels) == 2 and same(shown, raw)
 
 
 def test_frames_kept_are_never_painted_over(make) -> None:
