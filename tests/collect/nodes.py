@@ -35,7 +35,13 @@ class Nodes:
     def __enter__(self) -> Nodes:
         port, client, metrics = local_head._free_ports(3)
         self.address = f"{HEAD}:{port}"
-        head = ("--head", f"--port={port}", f"--ray-client-server-port={client}", "--include-dashboard=false")
+        head = (
+            "--head",
+            f"--port={port}",
+            f"--ray-client-server-port={client}",
+            "--include-dashboard=false",
+            "--no-monitor",
+        )
         try:
             self._start_all([HEAD], *head, f"--metrics-export-port={metrics}")
             self.restore()
@@ -85,7 +91,13 @@ class Nodes:
         command = [
             *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"),
             *(f"--node-ip-address={node}", f"--num-cpus={CPUS_PER_NODE}", f"--object-store-memory={_STORE_BYTES}"),
-            *("--min-worker-port=0", "--max-worker-port=0", f"--temp-dir={self._folder.name}/{node}", *arguments),
+            *(
+                "--min-worker-port=0",
+                "--max-worker-port=0",
+                "--include-log-monitor=false",
+                f"--temp-dir={self._folder.name}/{node}",
+                *arguments,
+            ),
         ]
         # A dead node is to be noticed in seconds, and on a busy machine a slow one must not be taken for dead.
         quick = {"RAY_health_check_period_ms": "1000", "RAY_health_check_failure_threshold": "10"}

@@ -23,7 +23,7 @@ DOOM = [
     "game.options={levels: [MAP01, deathmatch]}",
     "agent.observation=none",
     "collect.codec=palette-zstd",
-    "collect.policies={random: 1.0}",
+    "collect.policies={random: 0.5, scripted: 0.5}",
     "collect.max_episode_frames=200",
     "collect.num_frames=6000",
 ]
