@@ -43,7 +43,7 @@ def recording(config: Config) -> dict[str, Any]:
     for item in range(_NUM_ITEMS):
         play_item(env, policy, settings, Origin(config.run, "here", name), item)
     loops: dict[str, Iterator[int]] = {
-        "env_fps": _bare(env.env, env.plays),
+        "env_fps": _bare(env.env, policy, env.plays),
         "collect_fps": _recorded(env.env, policy, config),
     }
     game = envs.load(config.game.name)
@@ -83,14 +83,16 @@ def _raw(frames: Iterator[np.ndarray], plays: Plays) -> Iterator[int]:
         yield sum(1 for _ in itertools.islice(frames, count))
 
 
-def _bare(env: gymnasium.Env, plays: Plays) -> Iterator[int]:
-    """Reset, step and render; yields the frames of each round."""
+def _bare(env: gymnasium.Env, policy: policies.Policy, plays: Plays) -> Iterator[int]:
+    """Reset, step and render, with the policy asked but not followed; yields the frames of each round."""
     while True:
         for seed, actions in plays:
-            env.reset(seed=seed)
+            observation, info = env.reset(seed=seed)
+            policy.reset(np.random.default_rng(seed))
             env.render()
             for action in actions:
-                env.step(action)
+                policy.action(observation, info)
+                observation, _, _, _, info = env.step(action)
                 env.render()
         yield sum(len(actions) for _, actions in plays)
 
