@@ -59,7 +59,7 @@ class Nodes:
         for process in reversed(self._processes.values()):
             process.terminate()
         for process in self._processes.values():
-            local_head._wait_until_gone(process.pid, 10)
+            local_head._wait_until_gone(process.pid, 2)
             local_head._signal(process.pid, local_head._session(process.pid), signal.SIGKILL)
             process.wait(10)
         self._folder.cleanup()
