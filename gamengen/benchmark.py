@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import io
 import itertools
 import logging
 import os
@@ -23,17 +22,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import ray
 import torch
 from ray import serve
 
-from gamengen import envs, ray_cluster, storage
+from gamengen import ray_cluster, storage
 from gamengen.benchmark_model import untrained
-from gamengen.collect import policies
-from gamengen.collect.recording import Origin
-from gamengen.collect.rollouts import play_item
-from gamengen.collect.writer import PARQUET
+from gamengen.benchmark_rates import ROUNDS, SECONDS, in_turns, rate
+from gamengen.benchmark_recording import recording
 from gamengen.config import Config
 from gamengen.data import shards
 from gamengen.engine import GameEngine
@@ -45,24 +41,33 @@ from gamengen.train.trainer import precision
 
 logger = logging.getLogger(__name__)
 
-ROUNDS = 3
-SECONDS = 3.0  # of each measurement
 MIN_SOCKET_FRAMES = 60
 
 
-def benchmark(config: Config) -> dict[str, Any]:
-    """Measure recording, training, the engine and the served game, each beside its bare loop."""
+def benchmark(config: Config, parts: str = "") -> dict[str, Any]:
+    """Measure recording, training, the engine and the served game, each beside its bare loop.
+
+    Args:
+        parts: some of `PARTS`, with commas; all if empty. Recording alone needs neither models nor their time.
+    """
     begun = time.perf_counter()
+    chosen = parts.split(",") if parts else list(PARTS)
+    unknown = [part for part in chosen if part not in PARTS]
+    if unknown:
+        raise ValueError(f"unknown part of the benchmark, got {unknown[0]!r}; expected some of {', '.join(PARTS)}.")
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="gamengen-benchmark-") as scratch:
         trained = all(storage.exists(f"{config.folder}/{part}/game.json") for part in ("denoiser", "distilled"))
-        config = config if trained else untrained(config, scratch)
-        models = {4: f"{config.folder}/denoiser", 1: f"{config.folder}/distilled"}
-        figures = {**_recording(config), **_training(config), **_engines(models), **_sockets(config, models)}
+        if not trained and chosen != ["recording"]:
+            config = untrained(config, scratch)
+        figures: dict[str, Any] = {}
+        for part in chosen:
+            figures |= PARTS[part](config)
     return {
         "phase": "benchmark",
         "run": config.run,
+        "parts": chosen,
         "trained": trained,
         **figures,
         "steps_normal": len(config.sampler.timesteps),
@@ -70,60 +75,6 @@ def benchmark(config: Config) -> dict[str, Any]:
         "hardware": _hardware() | {"load_before": round(load, 2)},
         "seconds": round(time.perf_counter() - begun, 1),
     }
-
-
-def _rate(loop: Iterator[int]) -> float:
-    """Run a loop that yields how much it has done for `SECONDS`; returns that per second, warm."""
-    next(loop)
-    done, begun = 0, time.perf_counter()
-    while (elapsed := time.perf_counter() - begun) < SECONDS:
-        done += next(loop)
-    return done / elapsed
-
-
-def _in_turns(measures: dict[str, Callable[[], float]]) -> dict[str, Any]:
-    """Measure in turns, `ROUNDS` times; returns the medians."""
-    values: dict[str, list[float]] = {name: [] for name in measures}
-    for _, (name, measure) in itertools.product(range(ROUNDS), measures.items()):
-        values[name].append(measure())
-    for name, several in values.items():
-        logger.info("%s: %s", name, ", ".join(f"{value:.1f}" for value in several))
-    return {name: round(statistics.median(several), 3) for name, several in values.items()}
-
-
-def _recording(config: Config) -> dict[str, Any]:
-    """The env alone (step and render, at the game's full size) and the same play recorded into Parquet, on one core."""
-    full_size = {key: value for key, value in config.game.options.items() if key != "downscale"}
-    game = dataclasses.replace(config.game, options=full_size)
-    config = dataclasses.replace(config, game=game)
-    env = envs.make(game.name, **game.options)
-    spec = env.unwrapped.game_spec  # type: ignore[attr-defined]
-    name = "scripted" if hasattr(envs.load(game.name), "SCRIPTED") else "random"
-    policy = policies.make(name, config, spec)
-
-    def bare() -> Iterator[int]:
-        for seed in itertools.count():
-            observation, info = env.reset(seed=seed)
-            policy.reset(np.random.default_rng(seed))
-            env.render()
-            ended = False
-            while not ended:
-                observation, _, terminated, truncated, info = env.step(policy.action(observation, info))
-                env.render()
-                ended = terminated or truncated
-                yield 1
-
-    def recorded() -> Iterator[int]:
-        settings = dataclasses.replace(config.collect, max_episode_frames=256)
-        for seed in itertools.count():
-            rows = play_item(env, policy, settings, Origin(config.run, "here", policy.version), seed)
-            with io.BytesIO() as file:
-                pq.write_table(rows, file, **PARQUET)
-            yield sum(rows["num_frames"].to_pylist())
-
-    rates = _in_turns({"env_fps": lambda: _rate(bare()), "collect_fps": lambda: _rate(recorded())})
-    ratio = round(rates["collect_fps"] / rates["env_fps"], 3)
-    return rates | {"collect_over_env": ratio, "env_frame": [spec.height, spec.width]}
 
 
 def _training(config: Config) -> dict[str, Any]:
@@ -135,9 +86,9 @@ def _training(config: Config) -> dict[str, Any]:
     def objective() -> Objective:
         return stage.objective(config, game, shard_list, 0, 1)
 
-    rates = _in_turns(
+    rates = in_turns(
         {
-            "train_samples_per_second_bare": lambda: _rate(_bare_steps(config, objective(), device)),
+            "train_samples_per_second_bare": lambda: rate(_bare_steps(config, objective(), device)),
             "train_samples_per_second": lambda: _fit_rate(config, objective(), device),
         }
     )
@@ -188,15 +139,21 @@ class _EnoughError(Exception):
     """Ends a training that would go on for ever."""
 
 
-def _engines(models: dict[int, str]) -> dict[str, Any]:
+def _models(config: Config) -> dict[int, str]:
+    """Return the folders of the models by their number of steps."""
+    return {4: f"{config.folder}/denoiser", 1: f"{config.folder}/distilled"}
+
+
+def _engines(config: Config) -> dict[str, Any]:
     """One player's steps, frames included, and the same network calls and the decoder alone on random tensors."""
+    models = _models(config)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     measures: dict[str, Callable[[], float]] = {}
     for name, folder in models.items():
         engine = GameEngine.from_pretrained(folder, device=device)
-        measures[f"engine_fps_{name}"] = lambda engine=engine: _rate(_play(engine))
-        measures[f"engine_fps_{name}_bare"] = lambda engine=engine: _rate(_networks(engine))
-    rates = _in_turns(measures)
+        measures[f"engine_fps_{name}"] = lambda engine=engine: rate(_play(engine))
+        measures[f"engine_fps_{name}_bare"] = lambda engine=engine: rate(_networks(engine))
+    rates = in_turns(measures)
     ratios = {
         f"engine_over_bare_{n}": round(rates[f"engine_fps_{n}"] / rates[f"engine_fps_{n}_bare"], 3) for n in models
     }
@@ -224,8 +181,9 @@ def _networks(engine: GameEngine) -> Iterator[int]:
         yield 1
 
 
-def _sockets(config: Config, models: dict[int, str]) -> dict[str, Any]:
+def _sockets(config: Config) -> dict[str, Any]:
     """One player of the served game in lock-step: frames per second (median) and how evenly they come."""
+    models = _models(config)
     is_local = ray_cluster.connect()
     port = _free_port() if is_local else config.serve.port  # a game of this run may be served outside of our own Ray
     settings = {"max_players": 2, "max_batch": 1, "jpeg_quality": config.serve.jpeg_quality, "threads": 0}
@@ -272,3 +230,6 @@ def _hardware() -> dict[str, Any]:
         cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), cpu)
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {"cpu": cpu, "cores": len(os.sched_getaffinity(0)), "gpu": gpu, "torch": torch.__version__}
+
+
+PARTS = {"recording": recording, "training": _training, "engine": _engines, "socket": _sockets}

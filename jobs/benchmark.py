@@ -1,7 +1,8 @@
-"""Job: measure a run's parts beside bare loops. `python -m jobs.benchmark --config configs/quickstart.yaml`."""
+"""Job: measure a run's parts beside bare loops. `python -m jobs.benchmark --config configs/quickstart.yaml
+parts=recording` (or training, engine, socket, several with commas; all of them if none is named)."""
 
 from gamengen.benchmark import benchmark
 from jobs import command
 
 if __name__ == "__main__":
-    command.run("benchmark", benchmark)
+    command.run("benchmark", benchmark, parts=command.take("parts"))

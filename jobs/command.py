@@ -11,6 +11,13 @@ from gamengen import config as configs
 from gamengen.data import shards
 
 
+def take(name: str, default: str = "") -> str:
+    """Return what `name=value` on the command line says, the last one, and take it from there: it is no setting."""
+    given = [argument for argument in sys.argv if argument.startswith(f"{name}=")]
+    sys.argv = [argument for argument in sys.argv if argument not in given]
+    return [default, *(argument.partition("=")[2] for argument in given)][-1]
+
+
 def run(phase: str, work: Callable[..., dict[str, Any]], **arguments: Any) -> None:
     """Run `work(config, **arguments)` for the config on the command line.
 

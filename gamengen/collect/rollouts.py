@@ -4,6 +4,9 @@ An item is a number: a budget of `collect.max_episode_frames` frames, its seed a
 plays the items and writes their rows; its checkpoint, kept in `collect-progress/`, records an item with two phases
 around the shard that holds it. So a killed player, driver or machine costs the items in play and nothing else, and a
 run that is started again, or with more `collect.num_frames`, plays the items that are missing.
+
+An item's rows go from the player to the task that writes them through Ray's object store, and not through the driver.
+What waits there is bounded: Ray Data takes at most half of the store, and where the disk is slower, the players wait.
 """
 
 from __future__ import annotations

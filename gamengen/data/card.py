@@ -1,4 +1,7 @@
-"""The dataset card: `README.md` of a gameplay folder, as Hugging Face's hub shows it; knows figures and no frames."""
+"""The dataset card: `README.md` of a run's recorded play, as Hugging Face's hub shows it; knows figures and no frames.
+
+It lies beside the folder of shards and not in it: pandas and pyarrow take every file of a folder for Parquet.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,12 @@ from collections.abc import Mapping, Sequence
 
 from gamengen.data.figures import Figures, Group, survey
 from gamengen.data.shards import find
-from gamengen.storage import exists, read_bytes, write_bytes
+from gamengen.storage import exists, filesystem, read_bytes, write_bytes
 
 logger = logging.getLogger(__name__)
 
 NAME = "README.md"
+FOLDER = "gameplay"  # in which the shards lie, beside the card
 MARK = "<!-- Written by `gamengen data`, and again whenever play is added. Delete this line to keep your own text. -->"
 COLUMNS = {
     "run": "the run that recorded it",
@@ -32,7 +36,9 @@ COLUMNS = {
     "level": "the map or level that was played",
 }
 CODECS = {
-    "delta-zstd": "lossless: per frame the groups of 8 pixels that changed, zstd over the chunk; "
+    "delta-zstd": "lossless: per frame the blocks of 64 pixels that changed, zstd over the chunk; "
+    "`gamengen.data.codec` decodes it",
+    "palette-zstd": "lossless: one byte per pixel and tables of colours, zstd over the chunk; "
     "`gamengen.data.codec` decodes it",
     "png": "lossless: one PNG per frame, each after its length (uint32, little endian)",
     "jpeg": "one JPEG per frame, each after its length (uint32, little endian)",
@@ -43,13 +49,19 @@ _SIZES += ((10_000_000, "1M<n<10M"), (100_000_000, "10M<n<100M"))
 
 
 def refresh(folder: str, figures: Figures | None = None) -> str | None:
-    """Write the card of a gameplay folder and return its path.
+    """Write the card beside a folder `gameplay` and return its path.
 
-    People's own README.md is left alone. Work that is done does not fail for its card: what hinders is a warning.
+    People's own README.md is left alone, and so is what lies around a folder of another name. Work that is done does
+    not fail for its card: what hinders is a warning.
     """
-    card = f"{folder.rstrip('/')}/{NAME}"
+    run, slash, name = folder.rstrip("/").rpartition("/")
+    if name != FOLDER:
+        logger.info("no card for %s: it is written beside a folder named %s", folder, FOLDER)
+        return None
+    card = f"{run}{slash}{NAME}"
     try:
-        if exists(card) and MARK not in read_bytes(card).decode(errors="replace"):
+        _remove_former(f"{folder.rstrip('/')}/{NAME}")
+        if exists(card) and not _is_ours(card):
             logger.info("%s is somebody's own: left as it is", card)
             return None
         write_bytes(card, text(figures or survey(find(folder))).encode())
@@ -57,6 +69,17 @@ def refresh(folder: str, figures: Figures | None = None) -> str | None:
         logger.warning("the dataset card was not written: %s", error)
         return None
     return card
+
+
+def _is_ours(card: str) -> bool:
+    return MARK in read_bytes(card).decode(errors="replace")
+
+
+def _remove_former(card: str) -> None:
+    """Remove a card of ours from among the shards, where it used to be."""
+    if exists(card) and _is_ours(card):
+        files, path = filesystem(card)
+        files.delete_file(path)
 
 
 def text(figures: Figures) -> str:
@@ -109,7 +132,7 @@ configs:
 - config_name: default
   data_files:
   - split: gameplay
-    path: "*.parquet"
+    path: "{FOLDER}/*.parquet"
 ---"""
 
 
@@ -151,14 +174,14 @@ def _columns(figures: Figures) -> str:
 def _reading(figures: Figures) -> str:
     used = {kind: CODECS[kind] for kind in CODECS if any(name.startswith(kind) for name in figures.codecs)}
     return f"""```python
-import duckdb, glob, pandas
+import duckdb, pandas
 from gamengen.data import codec
 
-rows = pandas.read_parquet(sorted(glob.glob("*.parquet")))
+rows = pandas.read_parquet("{FOLDER}")
 row = rows.iloc[0]
 frames = codec.decode(row.frames, row.codec, row.num_frames, row.episode)  # uint8 [T, height, width, 3]
 
-duckdb.sql("select agent_version, count(distinct episode), sum(num_frames) from '*.parquet' group by 1")
+duckdb.sql("select agent_version, count(distinct episode), sum(num_frames) from '{FOLDER}/*.parquet' group by 1")
 ```
 
 {_list({f"`{kind}`": what for kind, what in used.items()})}"""

@@ -1,7 +1,8 @@
 """Frames of a chunk to bytes and back, by the codec's name. Knows nothing of games, rows or files.
 
-`delta-zstd` (lossless, made for drawn games), `png` (lossless), `jpegQQ`, `h264-crfQQ` and `h264-lossless`; README.md
-in this folder has what each costs. Nothing here unpickles, so shards of strangers are safe to decode.
+`delta-zstd` (lossless, for drawn games), `palette-zstd` (lossless, for games of few colours a frame such as DOOM),
+`png` (lossless), `jpegQQ`, `h264-crfQQ` and `h264-lossless`; README.md in this folder has what each costs. Nothing here
+unpickles, so shards of strangers are safe to decode.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import pyarrow as pa
 from PIL import Image
 
 from gamengen.data.delta import DeltaEncoder, decode_delta
+from gamengen.data.palette import PaletteEncoder, decode_palette
 
 _DAMAGE = (  # what decoders raise
     ValueError,
@@ -30,6 +32,9 @@ _DAMAGE = (  # what decoders raise
     struct.error,
     av.error.FFmpegError,
     pa.ArrowException,
+    OverflowError,
+    MemoryError,  # for a size that only damage can have
+    Image.DecompressionBombError,
 )
 
 
@@ -47,6 +52,8 @@ def encoder(codec: str, frames_per_second: float) -> Encoder:
     """Start a chunk; raises ValueError for an unknown codec."""
     if codec == "delta-zstd":
         return DeltaEncoder()
+    if codec == "palette-zstd":
+        return PaletteEncoder()
     if codec == "png":
         return _ImageEncoder(format="PNG", compress_level=1)
     if match := re.fullmatch(r"jpeg(\d{1,3})", codec):
@@ -56,7 +63,8 @@ def encoder(codec: str, frames_per_second: float) -> Encoder:
     if match := re.fullmatch(r"h264-crf(\d{1,2})", codec):
         return _VideoEncoder("libx264", "yuv444p", {"crf": match[1]}, frames_per_second)
     raise ValueError(
-        f"unknown codec {codec!r}; expected delta-zstd, png, jpeg<quality>, h264-crf<rate factor> or h264-lossless."
+        f"unknown codec {codec!r}; expected delta-zstd, palette-zstd, png, jpeg<quality>, h264-crf<rate factor> "
+        "or h264-lossless."
     )
 
 
@@ -85,10 +93,10 @@ def encode(frames: np.ndarray | EncodedFrames, codec: str, frames_per_second: fl
 
 def decode(data: bytes, codec: str, num_frames: int, name: str) -> np.ndarray:
     """Decode what `encode` made to uint8 [num_frames, H, W, 3]; raises ValueError naming `name` if it is damaged."""
-    kind = re.fullmatch(r"(delta-zstd|png|jpeg|h264)(\d*|-crf\d+|-lossless)", codec)
+    kind = re.fullmatch(r"(delta-zstd|palette-zstd|png|jpeg|h264)(\d*|-crf\d+|-lossless)", codec)
     if kind is None:
         raise ValueError(f"{name}: unknown codec {codec!r}; expected one that gamengen.data.codec.encoder knows.")
-    read: Callable[[bytes], np.ndarray] = {"delta-zstd": decode_delta, "h264": _read_video}.get(kind[1], _read_images)
+    read = _READERS[kind[1]]
     try:
         frames = read(data)
     except _DAMAGE as error:
@@ -156,3 +164,12 @@ def _read_video(data: bytes) -> np.ndarray:
     with av.open(io.BytesIO(data), "r", format="mp4") as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     return np.stack(frames) if frames else np.empty((0, 0, 0, 3), np.uint8)
+
+
+_READERS: dict[str, Callable[[bytes], np.ndarray]] = {
+    "delta-zstd": decode_delta,
+    "palette-zstd": decode_palette,
+    "png": _read_images,
+    "jpeg": _read_images,
+    "h264": _read_video,
+}

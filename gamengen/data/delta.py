@@ -4,29 +4,27 @@ A frame is cut into blocks of 64 pixels. Per frame, the blocks that differ from 
 per pixel where all of them are grey (R = G = B), and zstd goes over the whole chunk. The first frame is compared with
 a page that has the colour of its first pixel everywhere.
 
-The bytes: `_FIELDS`, `_CHECKSUM` of them and of what follows, then, packed with zstd, the pixels of all frames, per
-frame twice the number of its changed blocks, plus 1 if they are grey (uint32), and the blocks' numbers, each less the
-one before it (uint32, modulo 2^32, on through all frames).
+The bytes: `_FIELDS`, a checksum (see `packed`), then, packed with zstd, the pixels of all frames, per frame twice the
+number of its changed blocks, plus 1 if they are grey (uint32), and the blocks' numbers, each less the one before it
+(uint32, modulo 2^32, on through all frames).
 """
 
 from __future__ import annotations
 
 import contextlib
 import struct
-import zlib
 from collections import deque
 
 import numpy as np
-import pyarrow as pa
+
+from gamengen.data import packed
 
 # Every pass over a frame of 393 KB shows beside a game that needs 100 us for it. A block is 24 words, their comparisons
 # are 24 bytes, again 3 words: wide enough to be found fast. What did not change in a block, zstd packs to nothing.
 _BLOCK = 192  # bytes: 64 RGB pixels
 _BLOCK_TYPE = np.dtype(f"V{_BLOCK}")
 _FIELDS = struct.Struct("<4s3sxHHIIQ")  # magic, first pixel, height, width, frames, blocks, bytes of pixels
-_CHECKSUM = struct.Struct("<I")  # crc32
 _MAGIC = b"GGD2"
-_ZSTD = pa.Codec("zstd", compression_level=1)
 
 
 class DeltaEncoder:
@@ -62,11 +60,11 @@ class DeltaEncoder:
         sizes = (len(self._counts), len(blocks), memory.num_bytes)
         memory.append(np.asarray(self._counts, np.uint32).view(np.uint8))
         memory.append(np.diff(blocks, prepend=np.uint32(0)).view(np.uint8))
-        body = _ZSTD.compress(memory.content[: memory.num_bytes], asbytes=True)
-        _spare.append(memory)
         height, width, _ = self._shape
         fields = _FIELDS.pack(_MAGIC, self._first_pixel, height, width, *sizes)
-        return fields + _CHECKSUM.pack(_checksum(fields, body)) + body
+        data = packed.pack(fields, memory.content[: memory.num_bytes])
+        _spare.append(memory)
+        return data
 
 
 class _Memory:
@@ -138,12 +136,9 @@ def _memory(frame_size: int) -> _Memory:
 
 def decode_delta(data: bytes) -> np.ndarray:
     """Decode what a `DeltaEncoder` made to uint8 [T, H, W, 3]; raises ValueError or struct.error if it is damaged."""
-    magic, first_pixel, height, width, num_frames, num_blocks, num_bytes = _FIELDS.unpack_from(data)
-    (checksum,) = _CHECKSUM.unpack_from(data, _FIELDS.size)
-    body = memoryview(data)[_FIELDS.size + _CHECKSUM.size :]
-    if magic != _MAGIC or checksum != _checksum(data[: _FIELDS.size], body):
-        raise ValueError("wrong checksum")
-    content = _ZSTD.decompress(body, num_bytes + 4 * (num_frames + num_blocks), asbytes=True)
+    first_pixel, height, width, num_frames, num_blocks, num_bytes = packed.read_fields(data, _FIELDS, _MAGIC)
+    packed.check_size(num_frames * height * width * 3)
+    content = packed.unpack(data, _FIELDS, num_bytes + 4 * (num_frames + num_blocks))
     pixels = np.frombuffer(content, np.uint8, num_bytes)
     counts = np.frombuffer(content, np.uint32, num_frames, num_bytes)
     gaps = np.frombuffer(content, np.uint32, num_blocks, num_bytes + counts.nbytes)
@@ -161,10 +156,6 @@ def decode_delta(data: bytes) -> np.ndarray:
         frames[number] = current.view(np.uint8)[:size]
         block, pixel = block + num_changed, pixel + length
     return frames.reshape(num_frames, height, width, 3)
-
-
-def _checksum(fields: bytes, body: bytes | memoryview) -> int:
-    return zlib.crc32(body, zlib.crc32(fields))
 
 
 def _block(pixel: bytes) -> np.void:

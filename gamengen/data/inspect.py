@@ -37,7 +37,7 @@ def inspect(
     """Inspect a run's folder or a folder of shards.
 
     Every row is read and decoded, unless `quick`. The figures, pictures and the film are those of undamaged shards. The
-    card is written where nothing is damaged.
+    card is written beside the folder where nothing is damaged.
 
     Raises:
         ValueError: no shards, no such episode, or (if `quick`) a file that is no whole shard.
@@ -64,7 +64,8 @@ def inspect(
             write_bytes(mp4, data)
             made["mp4"] = mp4
     if counted is not None and not damages:
-        made["card"] = card.refresh(folder, counted)
+        written = card.refresh(folder, counted)
+        made |= {"card": written} if written else {}
     summary = {"phase": "data", "where": folder, "damaged": len(damages), "frames_decoded": decoded}
     summary |= counted.to_dict() if counted is not None else {}
     summary |= {**made, "frames_decoded_per_second": round(decoded / checked, 1)}

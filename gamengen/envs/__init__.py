@@ -72,8 +72,10 @@ def load(name: str) -> ModuleType:
     """Import a game by its name here or by the import path of your own module.
 
     The module has `SPEC: GameSpec` and `make(**options) -> gymnasium.Env`; the env's `unwrapped.game_spec` is the SPEC
-    with what the options changed (frame size, rate). It may have `PROBES: Probes`, for the evaluation, and
-    `PLAYABLE = False` where there are recordings of the game and nothing to play.
+    with what the options changed (frame size, rate). It may have `PROBES: Probes`, for the evaluation; where an
+    engine is behind the env, `play_raw(plays, **options)`, which plays that with nothing around it and yields what it
+    shows after each action, for the benchmark (`plays`: a seed and the actions of each episode; options as of `make`);
+    and `PLAYABLE = False` where there are recordings of the game and nothing to play.
 
     Raises:
         ValueError: no such game, or the module lacks `SPEC` or `make`.

@@ -1,5 +1,6 @@
 """Settings for a small run, and a look at what a run has recorded."""
 
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -59,3 +60,28 @@ def episodes_in(folder) -> dict[str, int]:
             seen[episode] += 1
             frames[episode] += row["num_frames"]
     return dict(frames)
+
+
+def wait_for(condition, seconds=240.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.05)
+
+
+def committed(folder) -> int:
+    """Return how many shards Ray Data has committed."""
+    done = Path(folder, "collect-progress", "done")
+    return sum(not path.name.endswith(".pending.parquet") for path in done.glob("*.parquet"))
+
+
+def assert_exactly_once(config, num_items):
+    """All items are there, each with its frames, none twice."""
+    episodes = episodes_in(f"{config.folder}/gameplay")
+    frames = dict.fromkeys(range(num_items), 0)
+    for episode, count in episodes.items():
+        item = int(episode.split("-")[-2]) % 1_000_000
+        frames[item] += count
+    longest = config.collect.max_episode_frames + config.collect.chunk_frames
+    assert all(config.collect.max_episode_frames <= count < longest for count in frames.values()), frames
+    assert not list(Path(config.folder, "collect-progress", "done").glob("*.pending.parquet"))

@@ -84,7 +84,7 @@ def test_every_frame_comes_with_its_action(tmp_path: Path, videos: Path) -> None
     assert episodes["tail-0000"].actions.tolist() == [2] * 24
     assert {episode.agent_version for episode in episodes.values()} == {"imported"}
     assert not any(episode.terminated for episode in episodes.values())
-    assert "125 frames" in Path(config.folder, "gameplay", "README.md").read_text()
+    assert "125 frames" in Path(config.folder, "README.md").read_text()
 
 
 def test_again_there_is_nothing_left_and_what_is_new_is_added(tmp_path: Path, videos: Path) -> None:

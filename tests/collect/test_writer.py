@@ -3,6 +3,7 @@
 import io
 import os
 import signal
+import threading
 import time
 
 import pyarrow as pa
@@ -100,4 +101,42 @@ def test_a_killed_writer_loses_and_doubles_nothing(cluster, tmp_path, episode):
     for sink in sinks:
         sink.flush()
     assert episodes_in(tmp_path) == dict.fromkeys(names, 40)
+    ray.kill(writer)
+
+
+class SlowWriter(EpisodeWriter):
+    """As on a slow disk."""
+
+    def _write(self) -> None:
+        time.sleep(0.25)
+        super()._write()
+
+
+@pytest.mark.ray
+def test_a_slow_writer_slows_the_players_and_nothing_is_lost(cluster, tmp_path, episode):
+    """One episode per player is on its way, and what a player keeps is no more than a shard and that one."""
+    import ray
+
+    size = len(ipc(episode("a")))
+    writer = ray.remote(SlowWriter).options(name="slow-writer", num_cpus=0).remote(str(tmp_path), "agent", 2 * size)
+    ray.get(writer.flush.remote())
+    kept, ended = [], []
+
+    def play(player: int) -> None:
+        sink = WriterSink("slow-writer")
+        for number in range(12):
+            sink(f"{player}-{number}", episode(f"{player}-{number}"))
+            kept.append(sum(map(len, sink._unsaved.values())))
+        sink.flush()
+        ended.append(player)
+
+    begun = time.monotonic()
+    players = [threading.Thread(target=play, args=(player,)) for player in range(2)]
+    for player in players:
+        player.start()
+    for player in players:
+        player.join(60)
+    assert sorted(ended) == [0, 1] and time.monotonic() - begun > 12 * 0.25, "24 episodes are 12 shards"
+    assert max(kept) < 3.1 * size
+    assert episodes_in(tmp_path) == {f"{player}-{number}": 40 for player in range(2) for number in range(12)}
     ray.kill(writer)

@@ -1,6 +1,10 @@
-"""Measures codecs and recording on real play: `python -m tests.data.measure_codecs` prints the README's table."""
+"""Measures codecs and recording on real play, for the README's tables.
+
+`python -m tests.data.measure_codecs` plays Chrome Dino, `python -m tests.data.measure_codecs MAP01` a level of DOOM.
+"""
 
 import io
+import sys
 import time
 
 import numpy as np
@@ -14,8 +18,9 @@ from gamengen.collect.writer import PARQUET
 from gamengen.data import chunk as chunks
 from gamengen.data import codec as codecs
 
-CODECS = ("delta-zstd", "png", "jpeg90", "h264-crf18", "h264-lossless")
+CODECS = ("delta-zstd", "palette-zstd", "png", "jpeg90", "jpeg95", "h264-crf18", "h264-crf23", "h264-lossless")
 ITEM = ["collect.max_episode_frames=800", "storage=/nowhere"]
+DOOM = ["game.name=doom", "agent.observation=none"]
 
 
 def measure(codec: str, frames: np.ndarray) -> str:
@@ -32,7 +37,8 @@ def measure(codec: str, frames: np.ndarray) -> str:
     error = np.mean([(a.astype(np.float32) - b) ** 2 for a, b in zip(decoded, parts, strict=True)])
     quality = f"{10 * np.log10(255**2 / error):.1f} dB" if error else "lossless"
     size, count = sum(map(len, data)) / len(frames), len(frames)
-    return f"`{codec}` | {size:.0f} | {quality} | {count / min(encode):.0f} | {count / min(decode):.0f}"
+    cost = (f"{1000 * min(seconds) / count:.3f}" for seconds in (encode, decode))
+    return f"`{codec}` | {size:.0f} | {quality} | {' | '.join(cost)}"
 
 
 def rates(config: configs.Config) -> tuple[float, float]:
@@ -58,17 +64,28 @@ def rates(config: configs.Config) -> tuple[float, float]:
     return max(alone), max(recorded)
 
 
+def play(config: configs.Config) -> np.ndarray:
+    """Return 512 frames of scripted play, uint8 [512, H, W, 3]."""
+    env = policies.make_env(config)
+    policy = policies.make("scripted", config, env.unwrapped.game_spec)
+    rows = play_item(env, policy, config.collect, Origin("r", "n", "scripted"), 1).to_pylist()
+    env.close()
+    whole = [chunks.from_row(row).frames for row in rows if row["num_frames"] == 64]
+    return np.concatenate(whole[:8])
+
+
 def main() -> None:
-    for downscale in (1, 2):
-        config = configs.load("configs/quickstart.yaml", [*ITEM, f"game.options={{downscale: {downscale}}}"])
-        env = policies.make_env(config)
-        policy = policies.make("scripted", config, config.game_spec())
-        rows = play_item(env, policy, config.collect, Origin("r", "n", "scripted"), 1).to_pylist()
-        whole = [chunks.from_row(row).frames for row in rows if row["num_frames"] == 64]
-        frames = np.concatenate(whole[:8])
+    levels = sys.argv[1:]
+    doom = [[*DOOM, f"game.options={{levels: {level}, labels: true}}"] for level in levels]
+    dino = [[f"game.options={{downscale: {downscale}}}"] for downscale in (1, 2)]
+    for number, overrides in enumerate(doom or dino):
+        config = configs.load("configs/quickstart.yaml", [*ITEM, *overrides])
+        frames = play(config)
+        name = levels[number] if levels else f"{frames.shape[2]}x{frames.shape[1]}"
         for codec in CODECS:
-            print(f"| {frames.shape[2]}x{frames.shape[1]} | {measure(codec, frames)} |", flush=True)
-        print("game alone {:.0f} frames/s, recorded {:.0f} frames/s".format(*rates(config)), flush=True)
+            print(f"| {name} | {measure(codec, frames)} |", flush=True)
+        if not levels:
+            print("game alone {:.0f} frames/s, recorded {:.0f} frames/s".format(*rates(config)), flush=True)
 
 
 if __name__ == "__main__":

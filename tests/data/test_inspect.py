@@ -11,8 +11,11 @@ import sys
 from pathlib import Path
 
 import av
+import duckdb
 import numpy as np
+import pandas
 import pyarrow as pa
+import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -34,8 +37,8 @@ def gameplay(recorded, tmp_path: Path) -> Path:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Three episodes of 8x16 pixels in two shards: e1 has chunks 0 to 2 of 6 frames."""
-    folder = tmp_path / "toy"
-    folder.mkdir()
+    folder = tmp_path / "toy" / "gameplay"
+    folder.mkdir(parents=True)
     write(folder / "a.parquet", make(0), make(1), make(2, last=True), make(0, last=True, episode="e2"))
     write(folder / "b.parquet", make(0, last=True, episode="e3"))
     return folder
@@ -99,7 +102,7 @@ def test_columns_of_later_games_are_shown_and_levels_counted(folder: Path) -> No
     assert found.damages == []
     assert {name: level["episodes"] for name, level in found.summary["levels"].items()} == {"E1M1": 1, "E1M2": 1}
     assert set(found.summary["more_columns"]) == {"level", "health"}
-    text = (folder / "README.md").read_text()
+    text = (folder.parent / "README.md").read_text()
     assert "| `health` | list" in text and "## Levels" in text and "E1M2" in found.text
 
 
@@ -171,7 +174,7 @@ def test_whole_files_that_cannot_be_used_are_a_line_each(folder: Path) -> None:
     ):
         assert words in line and "\n" not in line
     assert inspect(str(folder)).summary["shards"] == 2, "figures are of the undamaged shards"
-    assert not (folder / "README.md").exists(), "no card over damage"
+    assert not (folder.parent / "README.md").exists(), "no card over damage"
 
 
 def test_a_page_that_is_damaged_inside_a_shard_is_found(folder: Path) -> None:
@@ -249,11 +252,11 @@ def test_an_unknown_episode_names_the_nearest(folder: Path) -> None:
 
 def test_the_card_opens_on_a_hub_and_says_what_is_there(gameplay: Path) -> None:
     found = inspect(str(gameplay))
-    text = (gameplay / "README.md").read_text()
+    text = (gameplay.parent / "README.md").read_text()
     _, head, body = text.split("---\n", 2)
     settings = yaml.safe_load(head)
     (data,) = settings["configs"][0]["data_files"]
-    assert sorted(gameplay.glob(data["path"])) == [Path(name) for name in shards.find(str(gameplay))]
+    assert sorted(gameplay.parent.glob(data["path"])) == [Path(name) for name in shards.find(str(gameplay))]
     assert f"{found.summary['frames']:,} frames" in body and "`random`" in body and "`jump`" in body
     for column in chunks.FRAME_FIELDS.names:
         assert f"| `{column}` |" in body and "of this game" not in body, column
@@ -268,38 +271,54 @@ def test_the_data_readme_has_every_column() -> None:
     assert missing == [] and set(chunks.FRAME_FIELDS.names) <= set(card.COLUMNS)
 
 
-def test_the_card_s_code_runs_in_the_folder(gameplay: Path) -> None:
+def test_the_card_s_code_runs_where_it_lies(gameplay: Path) -> None:
     inspect(str(gameplay), quick=True)
-    code = (gameplay / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    code = (gameplay.parent / "README.md").read_text().split("```python\n")[1].split("```")[0]
     code += "\nassert frames.shape == (row.num_frames, 128, 256, 3) and len(rows) > 6"
     run = subprocess.run(
-        [sys.executable, "-c", code], cwd=gameplay, env={"PYTHONPATH": str(ROOT), "PATH": ""}, capture_output=True
+        [sys.executable, "-c", code],
+        cwd=gameplay.parent,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        capture_output=True,
     )
     assert run.returncode == 0, run.stderr.decode()
 
 
 def test_our_card_is_renewed_and_people_s_own_left_alone(folder: Path) -> None:
-    assert card.refresh(str(folder)) == f"{folder}/README.md"
+    assert card.refresh(str(folder)) == f"{folder.parent}/README.md"
     write(folder / "d.parquet", make(0, last=True, episode="e9"))
     card.refresh(str(folder))
-    assert "in 4 episodes" in (folder / "README.md").read_text()
-    (folder / "README.md").write_text("mine")
+    assert "in 4 episodes" in (folder.parent / "README.md").read_text()
+    (folder.parent / "README.md").write_text("mine")
     assert card.refresh(str(folder)) is None
-    assert (folder / "README.md").read_text() == "mine"
+    assert (folder.parent / "README.md").read_text() == "mine"
 
 
 def test_the_card_explains_every_codec_that_is_used(folder: Path) -> None:
-    for name in ("png", "jpeg90", "h264-crf18", "h264-lossless"):
+    for name in ("palette-zstd", "png", "jpeg90", "h264-crf18", "h264-lossless"):
         counted = figures.survey([str(folder / "a.parquet")])
         counted.codecs = type(counted.codecs)({name: 1})
-        kind = name.rstrip("0123456789").split("-")[0]
+        kind = name if name in card.CODECS else name.rstrip("0123456789").split("-")[0]
         assert f"* `{kind}`: {card.CODECS[kind]}" in card.text(counted)
 
 
-def test_a_card_beside_the_shards_is_no_shard(gameplay: Path, recorded) -> None:
-    inspect(str(gameplay), quick=True)
-    assert (gameplay / "README.md").exists()
+def test_the_folder_opens_as_it_is_with_its_card_beside_it(gameplay: Path, recorded) -> None:
+    """A card among the shards, where it lay once, is no Parquet and would end pandas and pyarrow."""
+    (gameplay / "README.md").write_text(f"a former card\n{card.MARK}\n")
+    frames = inspect(f"{gameplay}/", quick=True).summary["frames"]
+    assert (gameplay.parent / "README.md").exists()
+    assert sorted(path.suffix for path in gameplay.iterdir()) == [".parquet"] * 6
+    assert pandas.read_parquet(gameplay)["num_frames"].sum() == frames
+    assert pyarrow.dataset.dataset(gameplay).to_table(columns=["num_frames"])["num_frames"].to_numpy().sum() == frames
+    assert duckdb.sql(f"select sum(num_frames) from '{gameplay}/*.parquet'").fetchall() == [(frames,)]
     assert len(shards.find(str(gameplay), recorded.game_spec())) == 6
+
+
+def test_nothing_is_written_around_a_folder_of_another_name(folder: Path) -> None:
+    other = folder.rename(folder.with_name("downloads"))
+    (other / "README.md").write_text("mine")
+    assert card.refresh(str(other)) is None and "card" not in inspect(str(other)).summary
+    assert (other / "README.md").read_text() == "mine" and not (other.parent / "README.md").exists()
 
 
 def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -35,7 +35,7 @@ class _Raw:
         self.frame(0)
 
     def frame(self, action: int) -> None:
-        game = self.engine._running()
+        game = self.engine.running()
         game.make_action(actions.PRESSED[action], TICS)
         state = game.get_state()
         if state is None:

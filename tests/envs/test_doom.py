@@ -18,7 +18,7 @@ from gamengen.collect.holding import HeldActions
 from gamengen.envs import GameDied
 
 vizdoom = pytest.importorskip("vizdoom")
-from gamengen.envs.doom import SPEC, DoomEnv, ScriptedPolicy, actions, scenarios  # noqa: E402
+from gamengen.envs.doom import SPEC, DoomEnv, ScriptedPolicy, actions, play_raw, scenarios  # noqa: E402
 from gamengen.envs.doom import env as doom_env  # noqa: E402
 
 pytestmark = pytest.mark.doom
@@ -129,7 +129,7 @@ def test_maps_of_both_freedooms_play_in_one_dataset(make) -> None:
 def test_bots_are_in_the_deathmatch(make) -> None:
     env = make(levels="cig+3bots")
     env.reset(seed=0)
-    assert env._engine._running().get_server_state().player_count == 4
+    assert env._engine.running().get_server_state().player_count == 4
 
 
 def test_levels_are_drawn_by_their_shares_from_the_seed(make) -> None:
@@ -229,6 +229,19 @@ def test_a_deathmatch_with_bots_repeats_too(make) -> None:
     assert same(first, play(env, 1, 150)) and not same(first, play(env, 2, 150))
 
 
+def test_the_raw_engine_shows_the_frames_of_the_env(make) -> None:
+    options = {"levels": {"basic": 0.5, "defend_the_center": 0.5}, "frame_tics": 4}
+    env, played = make(**options, observation="none"), [6, 1, 2, 12, 4, 42, 8, 0]
+    shown, levels = [], set()
+    for seed in range(4):
+        levels.add(env.reset(seed=seed)[1]["level"])
+        for action in played:
+            env.step(action)
+            shown.append(env.render()[8:-8])
+    raw = list(play_raw([(seed, played) for seed in range(4)], **options, observation="none"))
+    assert len(levels) == 2 and same(shown, raw)
+
+
 def test_frames_kept_are_never_painted_over(make) -> None:
     env = make(levels="basic")
     kept = play(env, 0, 30)
@@ -257,7 +270,7 @@ def test_the_time_limit_truncates(make) -> None:
 def test_in_a_deathmatch_the_player_comes_back(make) -> None:
     env = make(levels="MAP01+4bots", max_frames=400)
     env.reset(seed=0)
-    env._engine._running().send_game_command("kill")
+    env._engine.running().send_game_command("kill")
     lives = [env.step(SPEC.action_index("attack"))[4]["variables"]["dead"] for _ in range(120)]
     assert 1 in lives and lives[-1] == 0
 

@@ -33,7 +33,7 @@ def start(env: DoomEnv):
 def after(env: DoomEnv, *commands: str, frames: int = 4, action: str = "none") -> dict[str, float]:
     """Return what each term paid over some frames after console commands; 0 is left out."""
     for command in commands:
-        env._engine._running().send_game_command(command)
+        env._engine.running().send_game_command(command)
     paid = dict.fromkeys(reward.TERMS, 0.0)
     for _ in range(frames):
         _, total, terminated, _, info = env.step(SPEC.action_index(action))

@@ -1,6 +1,7 @@
 """DOOM on ViZDoom: Freedoom or your own WAD, the paper's actions, observation and reward.
 
-`SPEC` and `make` are the game's contract; `SCRIPTED` makes a player without learning, for recording and for tests.
+`SPEC` and `make` are the game's contract; `SCRIPTED` makes a player without learning, for recording and for tests;
+`play_raw` is the engine's own loop, for the benchmark.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from typing import Any
 
 from gamengen.envs.doom.env import SPEC, DoomEnv
 from gamengen.envs.doom.policies import ScriptedPolicy
+from gamengen.envs.doom.raw import play_raw
 
 SCRIPTED = ScriptedPolicy
 
-__all__ = ["SCRIPTED", "SPEC", "DoomEnv", "ScriptedPolicy", "make"]
+__all__ = ["SCRIPTED", "SPEC", "DoomEnv", "ScriptedPolicy", "make", "play_raw"]
 
 
 def make(**options: Any) -> DoomEnv:

@@ -76,7 +76,7 @@ class Engine:
         try:
             if not self._games or self._process != level.process or level.bots:
                 self._launch(level, seed)
-            game = self._running()
+            game = self.running()
             if self._map != level.map:
                 game.set_doom_map(level.map)
                 self._map = level.map
@@ -98,10 +98,16 @@ class Engine:
     def step(self, pressed: Sequence[float], tics: int) -> None:
         """Hold buttons for some tics, or until the episode ends; raises GameDied if the process is gone."""
         try:
-            self.reward = self._running().make_action(pressed, tics)
+            self.reward = self.running().make_action(pressed, tics)
             self._look()
         except _DIED as error:
             raise self._died(error) from None
+
+    def running(self) -> vzd.DoomGame:
+        """Return ViZDoom's own object; raises GameDied where no process runs."""
+        if not self._games:
+            raise GameDied("no DOOM process runs; call reset() first.")
+        return self._games[0]
 
     def close(self) -> None:
         """End the process and remove its files."""
@@ -110,7 +116,7 @@ class Engine:
 
     def _look(self) -> None:
         """Take what the game shows; where ViZDoom gives no state, at an episode's end, out of its shared memory."""
-        game = self._running()
+        game = self.running()
         state = game.get_state()
         self.finished = state is None
         if state is not None:
@@ -188,11 +194,6 @@ class Engine:
         if place < 0:
             return None
         return np.frombuffer(memory, np.uint8, HEIGHT * WIDTH * 3, place).reshape(HEIGHT, WIDTH, 3)
-
-    def _running(self) -> vzd.DoomGame:
-        if not self._games:
-            raise GameDied("no DOOM process runs; call reset() first.")
-        return self._games[0]
 
     def _died(self, error: Exception) -> GameDied:
         self._stop()

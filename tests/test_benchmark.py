@@ -1,0 +1,72 @@
+"""The benchmark measures what it says: loops in turns, CPU time of children too, recording beside the game alone."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+import time
+
+import pytest
+
+from gamengen import benchmark_rates
+from gamengen.benchmark import benchmark
+from tests.conftest import load_tiny
+
+_DOOM = (
+    "game.name=doom",
+    "game.options={levels: defend_the_center}",
+    "agent.observation=none",
+    "collect.policies={random: 1.0}",
+    "collect.codec=palette-zstd",
+    "collect.max_episode_frames=64",
+)
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch):
+    monkeypatch.setattr(benchmark_rates, "SECONDS", 0.2)
+
+
+def test_core_seconds_count_work_here_and_in_children_and_no_sleep():
+    begun = benchmark_rates.core_seconds()
+    time.sleep(0.3)
+    assert benchmark_rates.core_seconds() - begun < 0.2
+    work = "import time\nwhile time.process_time() < {}: pass\nprint(flush=True)\ninput()"
+    command = [sys.executable, "-c", work.format(0.5)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        assert 0.5 <= benchmark_rates.core_seconds() - begun < 0.8, "while the child lives"
+        child.communicate(b"\n")
+    assert 0.5 <= benchmark_rates.core_seconds() - begun < 0.8, "and when it has ended"
+
+
+def test_rates_are_medians_of_loops_in_turns():
+    turns, values = [], iter([1.0, 10.0, 3.0, 30.0, 2.0, 20.0])
+
+    def measure(name):
+        turns.append(name)
+        return next(values)
+
+    rates = benchmark_rates.in_turns({name: lambda name=name: measure(name) for name in ("a", "b")})
+    assert rates == {"a": 2.0, "b": 20.0} and turns == ["a", "b"] * 3
+    clock = itertools.count().__next__
+    assert benchmark_rates.rate(itertools.repeat(5), lambda: 0.01 * clock()) == pytest.approx(5 / 0.01, rel=0.1)
+
+
+def test_recording_alone_needs_no_models(tmp_path):
+    figures = benchmark(load_tiny(tmp_path, "collect.max_episode_frames=60"), parts="recording")
+    assert not list(tmp_path.iterdir()) and figures["parts"] == ["recording"] and not figures["trained"]
+    assert figures["collect_fps"] > 0 and figures["env_frame"] == [256, 512] and figures["env_policy"] == "scripted"
+    assert figures["collect_over_env"] == pytest.approx(figures["collect_fps"] / figures["env_fps"], abs=1e-3)
+    with pytest.raises(ValueError, match="unknown part of the benchmark, got 'cooking'"):
+        benchmark(load_tiny(tmp_path), parts="recording,cooking")
+
+
+@pytest.mark.doom
+def test_doom_is_measured_beside_its_raw_engine(tmp_path):
+    pytest.importorskip("vizdoom")
+    figures = benchmark(load_tiny(tmp_path, *_DOOM), parts="recording")
+    assert figures["raw_fps"] > figures["collect_fps"] > 0 and figures["codec"] == "palette-zstd"
+    assert figures["collect_over_raw"] == pytest.approx(figures["collect_fps"] / figures["raw_fps"], abs=1e-3)
