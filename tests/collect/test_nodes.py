@@ -17,7 +17,7 @@ from tests.collect.conftest import QUICKSTART, assert_exactly_once, committed, w
 from tests.collect.nodes import OTHERS, Nodes
 
 SETTINGS = ["run=nodes", "collect.num_runners=4", "collect.shard_bytes=1"]
-DINO = ["game.options={downscale: 8}", "collect.max_episode_frames=2000", "collect.num_frames=48000"]
+DINO = ["game.options={downscale: 8}", "collect.max_episode_frames=2000", "collect.num_frames=80000"]
 DOOM = [
     "game.name=doom",
     "game.options={levels: [MAP01, deathmatch]}",
@@ -25,7 +25,7 @@ DOOM = [
     "collect.codec=palette-zstd",
     "collect.policies={random: 0.5, scripted: 0.5}",
     "collect.max_episode_frames=200",
-    "collect.num_frames=3600",
+    "collect.num_frames=6000",
 ]
 
 

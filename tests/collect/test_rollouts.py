@@ -133,7 +133,7 @@ class SlowDisk(pyarrow.fs.FSSpecHandler):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_slow_disk_slows_the_players_and_nothing_is_lost(cluster, overrides, tmp_path, monkeypatch):
-    """What is played and not written, of twice the object store in all, never fills more than half of it and a little."""
+    """All play is twice the object store; what waits to be written never fills much more than half of it."""
     import ray
 
     notes = tmp_path / "notes"
