@@ -12,11 +12,11 @@ from gamengen import storage
 from gamengen.collect.agent import train_agent
 from gamengen.config import Config
 
-_MAX_EPISODE_FRAMES = 200
+_MAX_EPISODE_FRAMES = 50
 # What makes the training of an agent long, wherever in `agent` it stands, and what it is here.
 _SMALL_AGENT = {
     "num_episodes": 10**9,
-    "rollout_steps": 128,
+    "rollout_steps": 32,
     "num_runners": 0,
     "num_envs_per_runner": 2,
     "evaluation_episodes": 1,

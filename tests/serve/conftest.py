@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import socket
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tests.serve.fakes import MAX_PLAYERS
+
+
+def elsewhere(work, *arguments):
+    """Run in a thread of its own: Playwright keeps an event loop running in this one, which Serve does not like."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(work, *arguments).result()
 
 
 @pytest.fixture(scope="session")
@@ -33,8 +40,8 @@ def served_doom(served, serve_config, made_doom):
     """The summary of a game of DOOM, which is up in place of the other one."""
     from gamengen.serve import launch
 
-    yield launch.serve_game(dataclasses.replace(made_doom, serve=serve_config.serve))
-    launch.serve_game(serve_config)
+    yield elsewhere(launch.serve_game, dataclasses.replace(made_doom, serve=serve_config.serve))
+    elsewhere(launch.serve_game, serve_config)
 
 
 @pytest.fixture(scope="session")

@@ -7,13 +7,13 @@ import re
 import shutil
 import time
 import urllib.request
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from PIL import Image
 
 from gamengen.game import GameSpec
 from gamengen.serve import launch, protocol
+from tests.serve.conftest import elsewhere
 
 pytestmark = [pytest.mark.ray, pytest.mark.browser]
 
@@ -39,12 +39,6 @@ def until(page, expression, seconds=20.0):
     while not page.evaluate(expression):
         assert time.monotonic() < deadline, f"still not true after {seconds} s: {expression}"
         page.wait_for_timeout(50)
-
-
-def elsewhere(work, *arguments):
-    """Run in a thread of its own: Playwright keeps an event loop running in this one, which Serve does not like."""
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(work, *arguments).result()
 
 
 @pytest.fixture(scope="module")
