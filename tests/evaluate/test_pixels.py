@@ -100,7 +100,7 @@ def test_actions_are_seen_in_recordings_and_not_in_a_frozen_picture(run: Config,
     for action in ("jump", "duck"):
         taken = held_out.draw_free(episodes, 4, 0, PROBES.is_free, next_action=game.action_index(action))
         assert len(taken) >= 2
-        assert pixels.followed_in_recordings(taken, action, PROBES).all()
+        assert pixels.followed_in_recordings(taken, game, action, PROBES).all()
         assert pixels.followed(FakeEngine(game, episodes, perfect=True), taken, action, PROBES, 2).all()
         assert not pixels.followed(frozen, taken, action, PROBES, 2).any()
 
