@@ -136,7 +136,9 @@ def test_a_slow_writer_slows_the_players_and_nothing_is_lost(cluster, tmp_path, 
         player.start()
     for player in players:
         player.join(60)
-    assert sorted(ended) == [0, 1] and time.monotonic() - begun > 12 * 0.25, "24 episodes are 12 shards"
+    seconds = time.monotonic() - begun
+    num_shards = len(own_shards(str(tmp_path), "agent"))
+    assert sorted(ended) == [0, 1] and seconds >= 0.25 * num_shards >= 0.25 * 8, "of 2 or 3 episodes each"
     assert max(kept) < 3.1 * size
     assert episodes_in(tmp_path) == {f"{player}-{number}": 40 for player in range(2) for number in range(12)}
     ray.kill(writer)
