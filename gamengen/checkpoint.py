@@ -111,12 +111,22 @@ class Model:
 
 
 def build_sampler(settings: Mapping[str, Any]) -> Sampler:
-    """Build the sampler that `scheduler/config.json` describes."""
-    return Sampler(
-        schedule=Schedule.create(**settings["schedule"]),
-        augmentation=Augmentation(**settings["augmentation"]),
-        **{key: tuple(value) if isinstance(value, list) else value for key, value in settings["sampler"].items()},
-    )
+    """Build the sampler that `scheduler/config.json` describes.
+
+    Raises:
+        ValueError: settings that this version does not have, or lacks.
+    """
+    try:
+        return Sampler(
+            schedule=Schedule.create(**settings["schedule"]),
+            augmentation=Augmentation(**settings["augmentation"]),
+            **{key: tuple(value) if isinstance(value, list) else value for key, value in settings["sampler"].items()},
+        )
+    except TypeError as error:
+        raise ValueError(
+            f"scheduler/config.json of the model: {error}; another version of gamengen has written it. Train the model "
+            "again, or put the settings into it that this version's configs have."
+        ) from None
 
 
 def git_revision() -> str:

@@ -10,7 +10,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from gamengen.checkpoint import Model
+from gamengen.checkpoint import Model, build_sampler
 
 
 @pytest.fixture
@@ -45,6 +45,13 @@ def test_round_trip(model_folder: str, tmp_path: Path) -> None:
 def test_the_scheduler_gives_the_config_s_sampler(model_folder: str, made) -> None:
     assert Model.from_pretrained(model_folder).sampler().timesteps == tuple(made.sampler.timesteps)
     assert Model.from_pretrained(f"{made.folder}/distilled").sampler().timesteps == tuple(made.fast_sampler.timesteps)
+
+
+def test_the_sampler_of_another_version_is_one_line(model_folder: str) -> None:
+    settings = Model.from_pretrained(model_folder).scheduler
+    sampler = {key: value for key, value in settings["sampler"].items() if key != "noise_scales"}
+    with pytest.raises(ValueError, match="noise_scale'; another version of gamengen"):
+        build_sampler({**settings, "sampler": {**sampler, "noise_scale": 1.5}})
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ class Sampler:
             clean = self.schedule.clean(x, velocity, t)
             if step + 1 < len(self.timesteps):
                 signal, sigma = self.schedule.coefficients(t)
-                predicted_noise = signal * velocity + sigma * x  # its deviation is noise_scales[step]
+                predicted_noise = signal * velocity + sigma * x  # deviates by about noise_scales[step]
                 predicted_noise = predicted_noise * (self.noise_scales[step + 1] / self.noise_scales[step])
                 x = self.schedule.add_noise(clean, predicted_noise, torch.full_like(t, self.timesteps[step + 1]))
         return clean
