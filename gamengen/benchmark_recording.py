@@ -36,10 +36,10 @@ def recording(config: Config) -> dict[str, Any]:
     longest = min(config.collect.max_episode_frames, _LONGEST_ITEM)
     settings = dataclasses.replace(config.collect, max_episode_frames=longest)
     config = dataclasses.replace(config, game=dataclasses.replace(config.game, options=full_size), collect=settings)
-    env = _Noting(policies.make_env(config))
-    spec = env.unwrapped.game_spec  # type: ignore[attr-defined]
     name = next((name for name in settings.policies if not name.startswith("agent")), "random")
+    spec = config.game_spec()
     policy = policies.make(name, config, spec)
+    env = _Noting(policies.make_env(config, policy.observes))
     for item in range(_NUM_ITEMS):
         play_item(env, policy, settings, Origin(config.run, "here", name), item)
     loops: dict[str, Iterator[int]] = {

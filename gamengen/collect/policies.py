@@ -23,6 +23,7 @@ class Policy(Protocol):
     """Plays one episode after the other; all chance comes from the generator that `reset` gets."""
 
     version: str
+    observes: bool  # looks at the observation; without, the env need not make it
 
     def reset(self, rng: np.random.Generator) -> None:
         """Begin an episode."""
@@ -35,6 +36,7 @@ class RandomPolicy:
     """Holds a random action for a random time, as long as people hold a key."""
 
     version = "random"
+    observes = False
 
     def __init__(self, game: GameSpec, frames_per_decision: int = 1) -> None:
         self._num_actions = game.num_actions
@@ -58,6 +60,7 @@ class GamePolicy:
     """The scripted player that comes with a game."""
 
     version = "scripted"
+    observes = False
 
     def __init__(self, config: Config) -> None:
         module = envs.load(config.game.name)
@@ -77,6 +80,8 @@ class GamePolicy:
 
 class AgentPolicy:
     """The agent of this run, as it is or as it once was."""
+
+    observes = True
 
     def __init__(self, network: Network, version: str) -> None:
         self.version = version
@@ -146,6 +151,7 @@ class NoisyPolicy:
 
     def __init__(self, policy: Policy, epsilon: float, game: GameSpec, frames_per_decision: int = 1) -> None:
         self.version = f"{policy.version}:{epsilon:g}"
+        self.observes = policy.observes
         self._policy, self._epsilon, self._random = policy, epsilon, RandomPolicy(game, frames_per_decision)
 
     def reset(self, rng: np.random.Generator) -> None:
@@ -183,10 +189,16 @@ def make(name: str, config: Config, game: GameSpec, frames_per_decision: int = 1
     return NoisyPolicy(policy, float(epsilon), game, frames_per_decision) if epsilon else policy
 
 
-def make_env(config: Config) -> gymnasium.Env:
-    """Make the run's game with the observation that the run's agent sees."""
+def make_env(config: Config, observes: bool = True) -> gymnasium.Env:
+    """Make the run's game with the observation that the run's agent sees, or for a policy that observes nothing.
+
+    The frames are the same.
+    """
     envs.require_playable(config.game.name)
-    return envs.make(config.game.name, **{**config.game.options, "observation": config.agent.observation})
+    options = {**config.game.options, "observation": config.agent.observation}
+    if not observes:
+        options |= getattr(envs.load(config.game.name), "UNOBSERVED", {})
+    return envs.make(config.game.name, **options)
 
 
 def _is_share(text: str) -> bool:

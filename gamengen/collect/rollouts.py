@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from typing import Any
 
+import gymnasium
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
@@ -149,17 +150,15 @@ class Player:
         self._config = configs.from_dict(config)
         self._node = ray.util.get_node_ip_address()
         self._progress = progress
-        self._env = policies.make_env(self._config)
-        self._game = self._env.unwrapped.game_spec  # type: ignore[attr-defined]
+        self._envs: dict[bool, gymnasium.Env] = {}  # by whether they make an observation
         self._policies: dict[str, policies.Policy] = {}
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         (seed,) = batch["seed"].to_pylist()
         name = policy_of(seed % _MAX_ITEMS, self._config.collect.policies)
-        if name not in self._policies:
-            self._policies[name] = policies.make(name, self._config, self._game, frames_per_decision(self._env))
-        origin = Origin(self._config.run, self._node, self._policies[name].version)
-        rows = play_item(self._env, self._policies[name], self._config.collect, origin, seed)
+        env, policy = self._player(name)
+        origin = Origin(self._config.run, self._node, policy.version)
+        rows = play_item(env, policy, self._config.collect, origin, seed)
         if rows.nbytes > _LARGEST_ITEM:
             raise ValueError(
                 f"collect.max_episode_frames, got {self._config.collect.max_episode_frames}, which make {rows.nbytes} "
@@ -167,6 +166,18 @@ class Player:
             )
         self._progress.add.remote(pc.sum(rows["num_frames"]).as_py())
         return rows
+
+    def _player(self, name: str) -> tuple[gymnasium.Env, policies.Policy]:
+        if name not in self._policies:
+            game, held = self._config.game_spec(), frames_per_decision(self._env(observes=False))
+            self._policies[name] = policies.make(name, self._config, game, held)
+        policy = self._policies[name]
+        return self._env(policy.observes), policy
+
+    def _env(self, observes: bool) -> gymnasium.Env:
+        if observes not in self._envs:
+            self._envs[observes] = policies.make_env(self._config, observes)
+        return self._envs[observes]
 
 
 def policy_of(item: int, shares: dict[str, float]) -> str:

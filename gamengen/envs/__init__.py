@@ -75,6 +75,7 @@ def load(name: str) -> ModuleType:
     with what the options changed (frame size, rate). It may have `PROBES: Probes`, for the evaluation; where an
     engine is behind the env, `play_raw(plays, **options)`, which plays that with nothing around it and yields what it
     shows after each action, for the benchmark (`plays`: a seed and the actions of each episode; options as of `make`);
+    where observations cost more than the game, `UNOBSERVED`, options that go without, for players that do not look;
     and `PLAYABLE = False` where there are recordings of the game and nothing to play.
 
     Raises:

@@ -5,8 +5,12 @@ import itertools
 import numpy as np
 import pytest
 
+from gamengen import config as configs
 from gamengen import storage
 from gamengen.collect import networks, policies, rollouts
+from gamengen.collect.playing import play_item
+from gamengen.collect.recording import Origin
+from tests.collect.conftest import QUICKSTART
 
 
 def actions_of(policy, seed, count=300):
@@ -28,6 +32,7 @@ def test_play_is_the_same_for_the_same_seed(config):
 
 def test_noise_has_its_share(config):
     class Still:
+        observes = False
         version = "still"
 
         def reset(self, rng):
@@ -101,3 +106,18 @@ def test_random_play_holds_keys_equally_long_where_decisions_are_held(config):
         actions = actions_of(policies.RandomPolicy(game, frames), 0, 8000)
         means.append(frames * np.mean([len(list(group)) for _, group in itertools.groupby(actions)]))
     assert means[1] == pytest.approx(means[0], abs=4)  # a decision
+
+
+DOOM = ["game.name=doom", "game.options={levels: basic, action_tics: 2}"]
+
+
+@pytest.mark.parametrize("game", [[], pytest.param(DOOM, marks=pytest.mark.doom)], ids=["dino", "doom"])
+def test_who_does_not_look_records_the_same_frames(overrides, game):
+    """The observation is the agent's: it changes no frame, and nothing is made that nobody looks at."""
+    config = configs.load(QUICKSTART, [*overrides, *game, "agent.observation=pixels", "collect.max_episode_frames=64"])
+    policy = policies.make("random", config, config.game_spec())
+    seen, unseen = policies.make_env(config), policies.make_env(config, policy.observes)
+    assert seen.observation_space != unseen.observation_space
+    rows = [play_item(env, policy, config.collect, Origin("r", "n", "random"), 5) for env in (seen, unseen)]
+    assert rows[0].equals(rows[1])
+    seen.close(), unseen.close()

@@ -1,7 +1,7 @@
 """Chromium's dinosaur game: exact rules in Python, our own pixel art, and the real thing in `browser.py` to check it.
 
 `SPEC` and `make` are the game's contract; `SCRIPTED` makes a player without learning, for recording and for tests, and
-`PROBES` is what evaluation may ask of a frame.
+`PROBES` is what evaluation may ask of a frame; `UNOBSERVED` saves the agent's picture for who does not look.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from gamengen.envs.chrome_dino.env import SPEC, ChromeDinoEnv
 from gamengen.envs.chrome_dino.policies import ScriptedPolicy
 
 SCRIPTED = ScriptedPolicy
+UNOBSERVED = {"observation": "state"}
 
-__all__ = ["PROBES", "SCRIPTED", "SPEC", "ChromeDinoEnv", "ScriptedPolicy", "make"]
+__all__ = ["PROBES", "SCRIPTED", "SPEC", "UNOBSERVED", "ChromeDinoEnv", "ScriptedPolicy", "make"]
 
 
 def make(**options: Any) -> ChromeDinoEnv:

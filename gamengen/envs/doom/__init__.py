@@ -1,7 +1,7 @@
 """DOOM on ViZDoom: Freedoom or your own WAD, the paper's actions, observation and reward.
 
 `SPEC` and `make` are the game's contract; `SCRIPTED` makes a player without learning, for recording and for tests;
-`play_raw` is the engine's own loop, for the benchmark.
+`play_raw` is the engine's own loop, for the benchmark, and `UNOBSERVED` saves the automap for who does not look.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from gamengen.envs.doom.policies import ScriptedPolicy
 from gamengen.envs.doom.raw import play_raw
 
 SCRIPTED = ScriptedPolicy
+UNOBSERVED = {"observation": "none"}
 
-__all__ = ["SCRIPTED", "SPEC", "DoomEnv", "ScriptedPolicy", "make", "play_raw"]
+__all__ = ["SCRIPTED", "SPEC", "UNOBSERVED", "DoomEnv", "ScriptedPolicy", "make", "play_raw"]
 
 
 def make(**options: Any) -> DoomEnv:
