@@ -69,6 +69,11 @@ class GamePolicy:
                 f"collect.policies has 'scripted', but the game {config.game.name!r} has no scripted player; expected "
                 "SCRIPTED in its module. Take another policy, such as random or agent."
             )
+        if config.game_spec().actions != module.SPEC.actions:
+            raise ValueError(
+                f"collect.policies has 'scripted', whose player of {config.game.name!r} needs all of its actions; "
+                "expected game.options that keep them. Take another policy, such as random or agent."
+            )
         self._player = module.SCRIPTED()
 
     def reset(self, rng: np.random.Generator) -> None:

@@ -82,6 +82,24 @@ def test_there_are_43_actions_and_each_presses_what_its_name_says() -> None:
     )
 
 
+def test_a_scenario_may_have_the_actions_that_it_means(make) -> None:
+    env = make(levels="basic", actions="scenario", observation="pixels")
+    names = env.game_spec.actions
+    assert names == ("none", "attack", "left", "left+attack", "right", "right+attack")
+    assert env.action_space.n == 6 and env.observation_space["actions"].high.max() == 5
+    assert env.game_spec.keyboard == {"KeyA": "left", "KeyD": "right", "Space": "attack", "KeyF": "attack"}
+    before = env.reset(seed=0)[1]["variables"]["y"]
+    for _ in range(5):
+        after = env.step(names.index("left"))[4]["variables"]["y"]
+    assert abs(after - before) > 20
+    both = make(levels=["basic", "health_gathering"], actions="scenario")
+    assert "forward+turn_left" in both.game_spec.actions and "forward+left" in both.game_spec.actions
+    with pytest.raises(ValueError, match="expected 0 to 5"):
+        env.step(6)
+    with pytest.raises(ValueError, match="'scenario' for level 'MAP01'"):
+        make(levels=["basic", "MAP01"], actions="scenario")
+
+
 @pytest.mark.parametrize(
     ("action", "name", "sign"),
     [("forward", "x", 1), ("back", "x", -1), ("left", "y", 1), ("right", "y", -1)],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 MOVES = ("", "forward", "back", "left", "right", "forward+left", "forward+right")
 TURNS = ("", "turn_left", "turn_right")
 FIRE = ("", "attack")
@@ -19,6 +21,7 @@ BUTTONS = (
     "SPEED",
 )
 _PARTS = ("forward", "back", "left", "right", "turn_left", "turn_right", "attack", "use")  # of BUTTONS but SPEED
+_BUTTON_OF = dict(zip(_PARTS, BUTTONS, strict=False))
 
 
 def name_of(move: str = "", turn: str = "", fire: str = "") -> str:
@@ -51,3 +54,15 @@ def buttons(name: str) -> list[float]:
 
 
 PRESSED = tuple(buttons(name) for name in NAMES)  # by action index
+
+
+def within(allowed: Collection[str]) -> tuple[str, ...]:
+    """Return the names of those actions that need no other of `BUTTONS` than the allowed ones, and "none"."""
+    return tuple(
+        name for name in NAMES if name == "none" or all(_BUTTON_OF[part] in allowed for part in name.split("+"))
+    )
+
+
+def keyboard(names: Sequence[str]) -> dict[str, str]:
+    """Return the keys for some of the actions."""
+    return {key: name for key, name in KEYBOARD.items() if name in names}

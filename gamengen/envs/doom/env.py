@@ -11,7 +11,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from gamengen.envs.doom import actions, scenarios, variables
+from gamengen.envs.doom import actions as buttons
+from gamengen.envs.doom import scenarios, variables
 from gamengen.envs.doom.engine import HEIGHT, TICS_PER_SECOND, WIDTH, Engine
 from gamengen.envs.doom.reward import CELL_SIZE, PaperReward
 from gamengen.game import GameSpec
@@ -23,14 +24,15 @@ SPEC = GameSpec(
     width=WIDTH,
     frames_per_second=TICS_PER_SECOND / 2,
     tics_per_frame=2,
-    actions=actions.NAMES,
-    keyboard=actions.KEYBOARD,
+    actions=buttons.NAMES,
+    keyboard=buttons.KEYBOARD,
     padding=(_PADDING, _PADDING),
     variables=variables.NAMES,
     has_levels=True,
 )
 OBSERVATIONS = ("pixels", "none")
 REWARDS = ("paper", "scenario")
+ACTIONS = ("all", "scenario")
 NUM_PAST_ACTIONS = 32
 _ONLY_HERE = 3  # references to a frame: the deque, the loop's variable, getrefcount's argument
 Observation = dict[str, np.ndarray] | np.int64
@@ -58,6 +60,8 @@ class DoomEnv(gymnasium.Env[Observation, np.int64]):
             `gamengen.collect.holding` does.
         observation: "pixels" or "none".
         reward: "paper" (A.5) or "scenario", the scenario's own.
+        actions: "all" 43, or "scenario", those whose buttons the scenarios in `levels` mean to be pressed: few, from
+            which an agent learns sooner.
         cell_size: of the paper's reward for new areas, see `reward`.
         area_origin: likewise, "start" or "map".
         max_frames: truncate an episode after so many frames; None takes the level's own limit.
@@ -78,6 +82,7 @@ class DoomEnv(gymnasium.Env[Observation, np.int64]):
         action_tics: int = 4,
         observation: str = "pixels",
         reward: str = "paper",
+        actions: str = "all",
         cell_size: float = CELL_SIZE,
         area_origin: str = "start",
         max_frames: int | None = None,
@@ -95,18 +100,23 @@ class DoomEnv(gymnasium.Env[Observation, np.int64]):
         self._shares = scenarios.weighted(levels)
         self._levels = {name: scenarios.resolve(name, wad, skill) for name in self._shares}
         self._check_levels(held_out, reward)
+        _check("actions", actions, actions in ACTIONS, f"one of {ACTIONS}")
+        names = buttons.NAMES if actions == "all" else scenarios.meant_actions(self._levels.values())
+        self._pressed = [buttons.buttons(name) for name in names]
         self.render_mode = render_mode
         self._reader = variables.Reader(more_variables)
         self.game_spec = dataclasses.replace(
             SPEC,
             frames_per_second=TICS_PER_SECOND / frame_tics,
             tics_per_frame=frame_tics,
+            actions=names,
+            keyboard=buttons.keyboard(names),
             variables=self._reader.names,
         )
         self.metadata = {**self.metadata, "render_fps": self.game_spec.frames_per_second}
-        self.action_space = gymnasium.spaces.Discrete(SPEC.num_actions)
+        self.action_space = gymnasium.spaces.Discrete(len(names))
         self._sees = observation == "pixels"
-        self.observation_space = _pixels_space() if self._sees else gymnasium.spaces.Discrete(1)
+        self.observation_space = _pixels_space(len(names)) if self._sees else gymnasium.spaces.Discrete(1)
         self.frames_per_action = action_tics // frame_tics
         self._held_out, self._max_frames, self._labels = frozenset(held_out), max_frames, labels
         self._paper = PaperReward(cell_size, area_origin)
@@ -168,10 +178,11 @@ class DoomEnv(gymnasium.Env[Observation, np.int64]):
         """
         if not self._running:
             raise gymnasium.error.ResetNeeded("step() after the episode's end or before its start; call reset() first.")
-        if not 0 <= action < SPEC.num_actions:
-            raise ValueError(f"unknown action, got {action!r}; expected 0 to {SPEC.num_actions - 1}: {SPEC.actions}.")
+        names = self.game_spec.actions
+        if not 0 <= action < len(names):
+            raise ValueError(f"unknown action, got {action!r}; expected 0 to {len(names) - 1}: {names}.")
         self._running = False  # until the engine has come back
-        self._engine.step(actions.PRESSED[action], self.game_spec.tics_per_frame)
+        self._engine.step(self._pressed[action], self.game_spec.tics_per_frame)
         if self._num_frames % self.frames_per_action == 0:
             self._past.append(int(action))
         self._num_frames += 1
@@ -233,12 +244,12 @@ class DoomEnv(gymnasium.Env[Observation, np.int64]):
         return info
 
 
-def _pixels_space() -> gymnasium.spaces.Dict:
+def _pixels_space(num_actions: int) -> gymnasium.spaces.Dict:
     half = (HEIGHT // 2, WIDTH // 2)
     return gymnasium.spaces.Dict(
         screen=gymnasium.spaces.Box(0, 255, (*half, 3), np.uint8),
         automap=gymnasium.spaces.Box(0, 255, half, np.uint8),
-        actions=gymnasium.spaces.Box(0, SPEC.num_actions - 1, (NUM_PAST_ACTIONS,), np.int64),
+        actions=gymnasium.spaces.Box(0, num_actions - 1, (NUM_PAST_ACTIONS,), np.int64),
     )
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from gymnasium.utils import seeding
 
-from gamengen.envs.doom import actions, scenarios
+from gamengen.envs.doom import actions as buttons
+from gamengen.envs.doom import scenarios
 from gamengen.envs.doom.engine import Engine
 
 
@@ -18,6 +19,7 @@ def play_raw(
     wad: str | None = None,
     skill: int | None = None,
     frame_tics: int = 2,
+    actions: str = "all",
     **_: Any,
 ) -> Iterator[np.ndarray]:
     """Yield the screen after every action, uint8 [240, 320, 3], of episodes as the env would play them.
@@ -29,6 +31,8 @@ def play_raw(
     """
     shares = scenarios.weighted(levels)
     resolved = {name: scenarios.resolve(name, wad, skill) for name in shares}
+    names = buttons.NAMES if actions == "all" else scenarios.meant_actions(resolved.values())
+    pressed = [buttons.buttons(name) for name in names]
     engine = Engine([])
     try:
         for seed, played in plays:
@@ -37,7 +41,7 @@ def play_raw(
             engine.start(level, int(rng.integers(2**31)))
             game = engine.running()
             for action in played:
-                game.make_action(actions.PRESSED[action], frame_tics)
+                game.make_action(pressed[action], frame_tics)
                 state = game.get_state()
                 if state is None:
                     break

@@ -9,11 +9,13 @@ from __future__ import annotations
 import difflib
 import re
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import vizdoom
+
+from gamengen.envs.doom import actions
 
 PACKAGE = Path(vizdoom.__file__).parent
 FREEDOOM = {1: PACKAGE / "freedoom1.wad", 2: PACKAGE / "freedoom2.wad"}  # maps ExMy, maps MAPxx
@@ -22,6 +24,7 @@ MAP_TICS = 4200  # a map has no end of its own: two minutes, as long as the scen
 _NAME = re.compile(r"(?P<name>\w+)(/(?P<map>\w+))?(\+(?P<bots>\d+)bots)?")
 _MAP = re.compile(r"(E\dM\d|MAP\d\d)", re.IGNORECASE)
 _SETTING = re.compile(r"^\s*(\w+)\s*=\s*([^\s{}]+)", re.MULTILINE)
+_BUTTONS = re.compile(r"^\s*available_buttons\s*=\s*{([^}]*)}", re.MULTILINE | re.IGNORECASE)
 _MAX_BOTS = 7  # the engine has eight players
 
 
@@ -40,6 +43,7 @@ class Level:
         max_tics: the scenario's time limit, counted from the first frame.
         is_scenario: it has a reward of its own.
         is_shipped: all its data comes with ViZDoom.
+        buttons: those that the scenario means to be pressed, by ViZDoom's names; None for a map, where all are.
     """
 
     name: str
@@ -55,6 +59,7 @@ class Level:
     death_penalty: float
     is_scenario: bool
     is_shipped: bool
+    buttons: tuple[str, ...] | None
 
     @property
     def process(self) -> tuple[str, str | None, int, bool]:
@@ -169,6 +174,19 @@ def weighted(levels: str | Sequence[str] | Mapping[str, float]) -> dict[str, flo
     return {name: weight / total for name, weight in weights.items()}
 
 
+def meant_actions(levels: Iterable[Level]) -> tuple[str, ...]:
+    """Return the names of the actions whose buttons the scenarios mean to be pressed; raises ValueError for a map."""
+    allowed: set[str] = set()
+    for level in levels:
+        if level.buttons is None:
+            raise ValueError(
+                f"actions, got 'scenario' for level {level.name!r}, which says nothing of buttons; expected 'all', or "
+                "only scenarios in levels."
+            )
+        allowed.update(level.buttons)
+    return actions.within(allowed)
+
+
 def nearest(what: str, known: Sequence[str]) -> str:
     """Return a hint: the nearest known name, or all of them."""
     near = {name.lower(): name for name in known}
@@ -201,6 +219,7 @@ def _map_level(name: str, map_name: str, bots: int, wad: str | None, skill: int 
         death_penalty=0.0,
         is_scenario=False,
         is_shipped=wad is None,
+        buttons=None,
     )
 
 
@@ -228,6 +247,7 @@ def _scenario_level(
         death_penalty=float(settings.get("death_penalty", 0)),
         is_scenario=True,
         is_shipped=not own,
+        buttons=_buttons(file),
     )
 
 
@@ -249,8 +269,17 @@ def _maps_of(wad: str | None) -> list[str]:
 
 
 def _settings(file: Path) -> dict[str, str]:
-    lines = [line.partition("#")[0] for line in file.read_text().splitlines()]
-    return {key.lower(): value for key, value in _SETTING.findall("\n".join(lines))}
+    return {key.lower(): value for key, value in _SETTING.findall(_text(file))}
+
+
+def _buttons(file: Path) -> tuple[str, ...] | None:
+    found = _BUTTONS.search(_text(file))
+    return tuple(found[1].upper().split()) if found else None
+
+
+def _text(file: Path) -> str:
+    """Return a scenario's configuration without comments."""
+    return "\n".join(line.partition("#")[0] for line in file.read_text().splitlines())
 
 
 def _unknown(level: str, part: str, known: Sequence[str]) -> str:
