@@ -27,6 +27,7 @@ import torch
 from ray import serve
 
 from gamengen import ray_cluster, storage
+from gamengen.benchmark_agent import agent
 from gamengen.benchmark_model import untrained
 from gamengen.benchmark_rates import ROUNDS, SECONDS, in_turns, rate
 from gamengen.benchmark_recording import recording
@@ -45,10 +46,10 @@ MIN_SOCKET_FRAMES = 60
 
 
 def benchmark(config: Config, parts: str = "") -> dict[str, Any]:
-    """Measure recording, training, the engine and the served game, each beside its bare loop.
+    """Measure recording, training, the engine and the served game, each beside its bare loop, and the agent's time.
 
     Args:
-        parts: some of `PARTS`, with commas; all if empty. Recording alone needs neither models nor their time.
+        parts: some of `PARTS`, with commas; all if empty. Recording and the agent need neither models nor their time.
     """
     begun = time.perf_counter()
     chosen = parts.split(",") if parts else list(PARTS)
@@ -59,7 +60,7 @@ def benchmark(config: Config, parts: str = "") -> dict[str, Any]:
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="gamengen-benchmark-") as scratch:
         trained = all(storage.exists(f"{config.folder}/{part}/game.json") for part in ("denoiser", "distilled"))
-        if not trained and chosen != ["recording"]:
+        if not trained and not {*chosen} <= _WITHOUT_MODELS:
             config = untrained(config, scratch)
         figures: dict[str, Any] = {}
         for part in chosen:
@@ -232,4 +233,5 @@ def _hardware() -> dict[str, Any]:
     return {"cpu": cpu, "cores": len(os.sched_getaffinity(0)), "gpu": gpu, "torch": torch.__version__}
 
 
-PARTS = {"recording": recording, "training": _training, "engine": _engines, "socket": _sockets}
+_WITHOUT_MODELS = {"recording", "agent"}
+PARTS = {"recording": recording, "agent": agent, "training": _training, "engine": _engines, "socket": _sockets}

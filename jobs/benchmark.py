@@ -1,5 +1,5 @@
 """Job: measure a run's parts beside bare loops. `python -m jobs.benchmark --config configs/quickstart.yaml
-parts=recording` (or training, engine, socket, several with commas; all of them if none is named)."""
+parts=recording` (or agent, training, engine, socket, several with commas; all of them if none is named)."""
 
 from gamengen.benchmark import benchmark
 from jobs import command

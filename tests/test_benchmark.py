@@ -79,3 +79,13 @@ def test_doom_is_measured_beside_its_raw_engine(tmp_path):
     figures = benchmark(load_tiny(tmp_path, *_DOOM), parts="recording")
     assert figures["raw_fps"] > figures["collect_fps"] > 0 and figures["codec"] == "palette-zstd"
     assert figures["collect_over_raw"] == pytest.approx(figures["collect_fps"] / figures["raw_fps"], abs=1e-3)
+
+
+@pytest.mark.ray
+def test_the_agents_time_is_all_accounted_for(tmp_path, ray_cluster):
+    figures = benchmark(load_tiny(tmp_path, "agent.options.learning_starts=0"), parts="agent")
+    shares = figures["agent_time_shares"]
+    assert set(shares) == {"game", "recorder", "policy", "learner", "rest"}
+    assert figures["agent_decisions_per_second"] > 0
+    assert sum(shares.values()) == pytest.approx(1, abs=0.01) and min(shares.values()) > 0
+    assert not list(tmp_path.iterdir())

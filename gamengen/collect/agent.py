@@ -18,10 +18,12 @@ from dataclasses import asdict, dataclass, field
 from types import ModuleType
 from typing import Any
 
+import gymnasium
 import numpy as np
 import ray
 import torch
 from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.env.env_context import EnvContext
 from ray.tune.registry import register_env
 
 from gamengen import config as configs
@@ -108,23 +110,23 @@ def _train(config: Config, state: AgentState) -> None:
         torch.set_num_threads(1)  # threads cost a network this small far more than they give
     writer_name = f"gamengen-writer-{config.run}"
     writer = start_writer(writer_name, f"{config.folder}/gameplay", PREFIX, config.collect.shard_bytes)
-    algorithm = _build(config, writer_name)
+    algorithm = build(config, writer_name)
     if state.iterations:
         files, path = storage.filesystem(f"{config.folder}/agent/{state.checkpoint}/rllib")
         algorithm.restore_from_path(path, filesystem=files)
         logger.info("resumed after %d episodes, %d steps", state.episodes, state.env_steps)
     try:
-        _iterate(config, state, algorithm)
+        _learn(config, state, algorithm)
     finally:
         algorithm.stop()
         ray.get(writer.flush.remote())
         ray.kill(writer)
 
 
-def _build(config: Config, writer_name: str) -> Algorithm:
-    """Build the algorithm with what all of them have in common."""
+def build(config: Config, writer_name: str, make: Callable[[EnvContext], gymnasium.Env] = agent_env.make) -> Algorithm:
+    """Build the algorithm with what all of them have in common; `make` makes the env of a runner."""
     agent = config.agent
-    register_env(_ENV, agent_env.make)
+    register_env(_ENV, make)
     env_config = {"config": configs.to_dict(config), "writer": writer_name, "agent_version": agent.algorithm}
     return (
         _ALGORITHMS[agent.algorithm]
@@ -146,15 +148,14 @@ def _build(config: Config, writer_name: str) -> Algorithm:
     )
 
 
-def _iterate(config: Config, state: AgentState, algorithm: Algorithm) -> None:
+def _learn(config: Config, state: AgentState, algorithm: Algorithm) -> None:
     """Run iterations until the agent has played enough; checkpoints on the way and at the end."""
     agent, method, options = config.agent, _ALGORITHMS[config.agent.algorithm], _options(config)
     curve = learning.LearningCurve(f"{config.folder}/agent", state.env_steps)
     progress = learning.Progress(state.env_steps, state.episodes, agent.max_env_steps, agent.num_episodes)
     while not _is_finished(config, state):
         started = time.monotonic()
-        _prepare_runners(algorithm, _version(config, state), method.before_iteration(options, state.episodes))
-        result = algorithm.train()
+        result = iterate(config, algorithm, state.episodes, _version(config, state))
         finished = algorithm.env_runner_group.foreach_env_runner(_take_finished)
         runners = result["env_runners"]
         state.iterations += 1
@@ -167,6 +168,13 @@ def _iterate(config: Config, state: AgentState, algorithm: Algorithm) -> None:
         if state.iterations % agent.checkpoint_every == 0 or _is_to_keep(config, state):
             _checkpoint(config, state, algorithm, curve)
     _checkpoint(config, state, algorithm, curve)
+
+
+def iterate(config: Config, algorithm: Algorithm, episodes: int, version: str) -> dict[str, Any]:
+    """Play and learn once, after so many episodes; returns RLlib's result."""
+    method = _ALGORITHMS[config.agent.algorithm]
+    _prepare_runners(algorithm, version, method.before_iteration(_options(config), episodes))
+    return algorithm.train()
 
 
 def _version(config: Config, state: AgentState) -> str:

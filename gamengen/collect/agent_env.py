@@ -35,13 +35,18 @@ class Episode:
 
 def make(context: EnvContext) -> gymnasium.Env:
     """Make the env of an RLlib runner: the run's game, recorded to the run's writer."""
+    return around(policies.make_env(configs.from_dict(dict(context["config"]))), context)
+
+
+def around(game: gymnasium.Env, context: EnvContext) -> gymnasium.Env:
+    """Return what an RLlib runner plays a game in."""
     config = configs.from_dict(dict(context["config"]))
     origin = Origin(config.run, ray.util.get_node_ip_address(), context["agent_version"])
     name = f"{config.run}-{PREFIX}-{context.worker_index}-{context.vector_index}"
     seed = int(np.random.SeedSequence().entropy % 2**63)  # a restarted or resumed runner plays other episodes
     sink = sink_to(context["writer"])
     share = config.agent.recorded_share
-    recorded = RecordingEnv(policies.make_env(config), config.collect, origin, sink, name, seed, share)
+    recorded = RecordingEnv(game, config.collect, origin, sink, name, seed, share)
     held = hold(OutlivesGame(recorded), config.collect.repeat_probability, seed)
     return LearnersEnv(held, config.agent.reward_scale)
 
