@@ -86,7 +86,7 @@ def test_ppo_learns_resumes_and_keeps_its_past(run):
 
 def assert_restores(config, summary, network):
     """What RLlib takes out of a checkpoint is what the checkpoint's policy is."""
-    algorithm = agent._build(config, "nobody")
+    algorithm = agent.build(config, "nobody")
     try:
         built = ppo.network(algorithm).state_dict()
         algorithm.restore_from_path(f"{config.folder}/agent/{summary['checkpoint']}/rllib")
