@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gamengen.checkpoint import Model
 from gamengen.game import GameSpec
 from gamengen.models import autoencoders
+from gamengen.models.cuda_graph import CudaGraph
 from gamengen.models.sampler import Sampler
 
 
@@ -60,22 +61,56 @@ class GameEngine:
     frames as they were recorded, with the game's padding; what comes out is to be looked at, and has none.
     """
 
-    def __init__(self, model: Model, *, device: str = "cpu", sampler: Sampler | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        *,
+        device: str = "cpu",
+        sampler: Sampler | None = None,
+        precision: torch.dtype | None = None,
+        compile: bool = False,
+    ) -> None:
+        """Take the model over: its networks are moved, and changed for inference.
+
+        Args:
+            precision: of weights and activations, by default bfloat16 on a GPU and float32 elsewhere; latents are
+                float32 in any case.
+            compile: use torch.compile, which takes a minute or more at the first step and makes the later ones faster.
+        """
         if model.denoiser is None:
             raise ValueError("this model folder holds an autoencoder alone; expected one with a denoiser.")
         self.model = model
         self.game: GameSpec = model.game
         self.device = torch.device(device)
-        self.autoencoder = model.autoencoder.to(self.device).eval()
-        self.denoiser = model.denoiser.to(self.device).eval()
+        on_gpu = self.device.type == "cuda"
+        self.precision = precision or (torch.bfloat16 if on_gpu else torch.float32)
+        self.autoencoder = _for_inference(model.autoencoder, self.device, self.precision)
+        self.denoiser = _for_inference(model.denoiser, self.device, self.precision)
+        if on_gpu:
+            self.denoiser.fuse()
         self.sampler = sampler or model.sampler()
         self.context_length = model.context_length
         self.latent_shape = self.autoencoder.latent_shape(self.game.height, self.game.width)
+        if compile:
+            self.denoiser.denoise = torch.compile(self.denoiser.denoise, dynamic=False)
+            self.autoencoder.decode = torch.compile(self.autoencoder.decode, dynamic=False)
+        self._sample, self._show = self._sampled, self._shown
+        if on_gpu:
+            self._sample, self._show = CudaGraph(self._sample), CudaGraph(self._show)
 
     @classmethod
-    def from_pretrained(cls, folder: str, *, device: str = "cpu", sampler: Sampler | None = None) -> GameEngine:
+    def from_pretrained(
+        cls,
+        folder: str,
+        *,
+        device: str = "cpu",
+        sampler: Sampler | None = None,
+        precision: torch.dtype | None = None,
+        compile: bool = False,
+    ) -> GameEngine:
         """Load a model folder; raises ValueError with one clear line if it is missing or damaged."""
-        return cls(Model.from_pretrained(folder), device=device, sampler=sampler)
+        model = Model.from_pretrained(folder)
+        return cls(model, device=device, sampler=sampler, precision=precision, compile=compile)
 
     @property
     def num_starts(self) -> int:
@@ -140,8 +175,10 @@ class GameEngine:
                 f"{len(state)} actions of 0 ... {self.game.num_actions - 1} are needed, got {list(actions)}."
             )
         played = state.actions.clone()
-        played[:, -1] = torch.as_tensor(list(actions), device=self.device)
-        latents = self.sampler(self.denoiser, state.context, played, self._noise(state))
+        for player, action in enumerate(actions):
+            played[player, -1].fill_(action)  # the number goes along with the kernel that writes it: no copy
+        noise = self._noise(state)
+        latents = self._sample(self.sampler.corrupt(state.context, noise), played, noise)
         following = dataclasses.replace(
             state,
             context=torch.cat([state.context[:, 1:], latents[:, None]], dim=1),
@@ -153,12 +190,26 @@ class GameEngine:
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> np.ndarray:
         """Latents [B, C, h, w] -> frames uint8 [B, visible H, W, 3]."""
+        return self._show(latents).cpu().numpy()
+
+    def _sampled(self, context: Tensor, actions: Tensor, noise: Tensor) -> Tensor:
+        return self.sampler.sample(self.denoiser, context, actions, noise)
+
+    def _shown(self, latents: Tensor) -> Tensor:
         images = self.autoencoder.decode(latents)  # [B, 3, H, W]
-        return autoencoders.to_frames(images[:, :, self.game.visible_rows]).cpu().numpy()
+        return autoencoders.to_frames(images[:, :, self.game.visible_rows])
 
     def _noise(self, state: EngineState) -> Tensor:
-        noise = torch.empty(len(state), *self.latent_shape)
+        """Return every player's noise [B, C, h, w], drawn on the device from his seed and frame."""
+        noise = torch.empty(len(state), *self.latent_shape, device=self.device)
         for player, (seed, count) in enumerate(zip(state.seeds, state.frames, strict=True)):
-            generator = torch.Generator().manual_seed((seed * 1_000_003 + count) & (2**63 - 1))
-            torch.randn(self.latent_shape, generator=generator, out=noise[player])
-        return noise.to(self.device)
+            generator = torch.Generator(self.device).manual_seed((seed * 1_000_003 + count) & (2**63 - 1))
+            torch.randn(self.latent_shape, generator=generator, device=self.device, out=noise[player])
+        return noise
+
+
+def _for_inference(network: nn.Module, device: torch.device, precision: torch.dtype) -> nn.Module:
+    """Move a network; its weights take the precision, what is measured (the latents' scale) keeps its own."""
+    for parameter in network.parameters():
+        parameter.data = parameter.data.to(device, precision)
+    return network.to(device).eval().requires_grad_(False)

@@ -40,6 +40,11 @@ class Schedule:
         alpha_bar = self.alpha_bar.to(timestep.device)[timestep][:, None, None, None]
         return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
 
+    def scales(self, timestep: int) -> tuple[float, float]:
+        """Return (signal, noise) of one timestep as numbers: nothing to be brought to a device."""
+        alpha_bar = self.alpha_bar[timestep].double()
+        return float(alpha_bar.sqrt()), float((1 - alpha_bar).sqrt())
+
     def add_noise(self, clean: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
         signal, sigma = self.coefficients(timestep)
         return signal * clean + sigma * noise

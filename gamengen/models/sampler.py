@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -32,6 +32,8 @@ class Sampler:
     guidance_scale: float = 1.0
     noise_level: float = 0.0
     noise_scales: tuple[float, ...] = ()
+    _bucket: int = field(init=False, repr=False)
+    _coefficients: tuple[tuple[float, float], ...] = field(init=False, repr=False)  # (signal, sigma) of each timestep
 
     def __post_init__(self) -> None:
         last = len(self.schedule.alpha_bar) - 1
@@ -44,6 +46,9 @@ class Sampler:
                 f"sampler noise_scales, got {scales}; expected a positive number for each of {self.timesteps}."
             )
         object.__setattr__(self, "noise_scales", tuple(scales))
+        # Numbers, not tensors: sampling has nothing to wait for and nothing to bring to the device.
+        object.__setattr__(self, "_bucket", int(self.augmentation.bucket(torch.tensor(self.noise_level))))
+        object.__setattr__(self, "_coefficients", tuple(self.schedule.scales(t) for t in self.timesteps))
 
     @property
     def num_inference_steps(self) -> int:
@@ -52,10 +57,17 @@ class Sampler:
     @torch.no_grad()
     def __call__(self, denoiser: Denoiser, context: Tensor, actions: Tensor, noise: Tensor) -> Tensor:
         """Return latents [B, C, h, w] for contexts [B, L, C, h, w], actions [B, L] and noise [B, C, h, w]."""
-        level = torch.full((len(noise),), self.noise_level, device=noise.device)
-        if self.noise_level > 0:
-            context = context + self.noise_level * _more_noise(noise, context.shape)
-        return self.solve(denoiser, context, actions, noise, self.augmentation.bucket(level))
+        return self.sample(denoiser, self.corrupt(context, noise), actions, noise)
+
+    def corrupt(self, context: Tensor, noise: Tensor) -> Tensor:
+        """Add the noise of `noise_level` to contexts [B, L, C, h, w], a function of each player's own noise."""
+        return context + self.noise_level * _more_noise(noise, context.shape) if self.noise_level > 0 else context
+
+    @torch.no_grad()
+    def sample(self, denoiser: Denoiser, context: Tensor, actions: Tensor, noise: Tensor) -> Tensor:
+        """As a call, for contexts that are corrupted already. Works on the device alone: a CUDA graph can hold it."""
+        bucket = torch.full((len(noise),), self._bucket, device=noise.device)
+        return self.solve(denoiser, context, actions, noise, bucket)
 
     @torch.no_grad()
     def solve(self, denoiser: Denoiser, context: Tensor, actions: Tensor, noise: Tensor, bucket: Tensor) -> Tensor:
@@ -65,12 +77,13 @@ class Sampler:
         for step, timestep in enumerate(self.timesteps):
             t = torch.full((len(x),), timestep, device=x.device)
             velocity = self._velocity(denoiser, x, t, condition).float()
-            clean = self.schedule.clean(x, velocity, t)
+            signal, sigma = self._coefficients[step]
+            clean = signal * x - sigma * velocity
             if step + 1 < len(self.timesteps):
-                signal, sigma = self.schedule.coefficients(t)
                 predicted_noise = signal * velocity + sigma * x  # deviates by about noise_scales[step]
                 predicted_noise = predicted_noise * (self.noise_scales[step + 1] / self.noise_scales[step])
-                x = self.schedule.add_noise(clean, predicted_noise, torch.full_like(t, self.timesteps[step + 1]))
+                signal, sigma = self._coefficients[step + 1]
+                x = signal * clean + sigma * predicted_noise
         return clean
 
     def _condition(self, denoiser: Denoiser, context: Tensor, actions: Tensor, bucket: Tensor) -> tuple[Tensor, ...]:
@@ -93,5 +106,5 @@ class Sampler:
 def _more_noise(noise: Tensor, shape: torch.Size) -> Tensor:
     """Return further noise [B, L, C, h, w] that is a function of each player's own noise [B, C, h, w]."""
     seeds = noise.flatten(1)[:, :2].double().abs().mul(2**30).sum(1).long().tolist()
-    parts = [torch.randn(shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-    return torch.stack(parts).to(noise)
+    generators = [torch.Generator(noise.device).manual_seed(seed) for seed in seeds]
+    return torch.stack([torch.randn(shape[1:], generator=one, device=noise.device) for one in generators])

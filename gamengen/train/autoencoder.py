@@ -23,7 +23,7 @@ NUM_SAMPLED_SHARDS, NUM_SAMPLED_CHUNKS, NUM_SAMPLED_FRAMES = 8, 64, 4  # at most
 class _Reconstruction(nn.Module):
     """Reconstructs crops from latents with a little noise on them, which makes the decoder forgive the denoiser."""
 
-    def __init__(self, autoencoder: nn.Module, latent_noise: float) -> None:
+    def __init__(self, autoencoder: autoencoders.Autoencoder, latent_noise: float) -> None:
         super().__init__()
         self.autoencoder = autoencoder
         self.latent_noise = latent_noise
@@ -40,10 +40,10 @@ def objective(config: Config, game: GameSpec, shard_list: Sequence[str], rank: i
     settings = config.train.autoencoder
     autoencoder = autoencoders.build(config.autoencoder.name, config.autoencoder.options)
     channels, rows, _ = autoencoder.latent_shape(game.height, game.width)
-    top = config.autoencoder.options.get("margins", (0, 0))[0]
-    factor = autoencoder.config.factor
+    top, factor = autoencoder.margins[0], autoencoder.factor
     crop = min(settings.crop, rows * factor)
     source = CropSource(crop, rows=(top, top + rows * factor))
+    autoencoder.load_pretrained()
     autoencoder.initialise(sample_images(autoencoder, shard_list))
     stream = Stream(shard_list, source, config.seed, config.train.num_lanes, settings.batch_size)
     side = crop // factor
@@ -63,20 +63,20 @@ def objective(config: Config, game: GameSpec, shard_list: Sequence[str], rank: i
     return Objective(_Reconstruction(autoencoder, settings.latent_noise), batches, loss)
 
 
-def sample_images(autoencoder: nn.Module, shard_list: Sequence[str]) -> Tensor:
+def sample_images(autoencoder: autoencoders.Autoencoder, shard_list: Sequence[str]) -> Tensor:
     """Return some images [N, 3, rows, W] of the recorded play, without margins: the same ones at every call."""
     picked = shard_list[:: max(1, len(shard_list) // NUM_SAMPLED_SHARDS)]
     frames: list[np.ndarray] = []
     for shard in picked:
         for chunk in itertools.islice(shards.chunks(shard, "train"), NUM_SAMPLED_CHUNKS):
             frames.append(chunk.frames[:: max(1, len(chunk.frames) // NUM_SAMPLED_FRAMES)])
-    top, bottom = autoencoder.config.margins
+    top, bottom = autoencoder.margins
     stacked = torch.from_numpy(np.concatenate(frames))
     return autoencoders.to_images(stacked[:, top : stacked.shape[1] - bottom])
 
 
 @torch.no_grad()
-def set_statistics(autoencoder: nn.Module, shard_list: Sequence[str]) -> None:
+def set_statistics(autoencoder: autoencoders.Autoencoder, shard_list: Sequence[str]) -> None:
     """Measure the scale of the latents on some of the recorded play."""
     images = sample_images(autoencoder, shard_list)
     autoencoder.set_statistics(torch.cat([autoencoder.encode_raw(part) for part in images.split(16)]))

@@ -116,7 +116,9 @@ def objective(config: Config, game: GameSpec, shard_list: Sequence[str], rank: i
         part = draws.part(rank * share, (rank + 1) * share, batch.target.device)
         return diffusion.loss(network, schedule, augmentation, *batch, part).mean()
 
-    return Objective(build(config, game, latent_shape), lambda step: batches(stream, step, rank, world), loss)
+    network = build(config, game, latent_shape)
+    network.load_pretrained()
+    return Objective(network, lambda step: batches(stream, step, rank, world), loss)
 
 
 def distillation(
@@ -157,5 +159,6 @@ def distillation(
 
 
 def _latent_shape(config: Config, game: GameSpec) -> tuple[int, ...]:
-    autoencoder = autoencoders.build(config.autoencoder.name, config.autoencoder.options)
+    with torch.device("meta"):  # its shapes alone
+        autoencoder = autoencoders.build(config.autoencoder.name, config.autoencoder.options)
     return autoencoder.latent_shape(game.height, game.width)

@@ -10,7 +10,17 @@ import torch
 from gamengen.models import denoisers
 
 # Settings that make an architecture small enough for a test; one without an entry is tested with its defaults.
-SMALL = {"small_unet": {"patch": 2, "channels": [16, 16], "blocks": [1, 1], "embedding": 32, "heads": 2}}
+SMALL = {
+    "small_unet": {"patch": 2, "channels": [16, 16], "blocks": [1, 1], "embedding": 32, "heads": 2},
+    "unet": {
+        "channels": [16, 32],
+        "attention": [True, False],
+        "layers_per_block": 1,
+        "heads": 2,
+        "token_channels": 24,
+        "norm_num_groups": 8,
+    },
+}
 NAMES = sorted(module.name for module in pkgutil.iter_modules(denoisers.__path__))
 SHAPE, LENGTH, ACTIONS = (4, 8, 16), 3, 3
 
@@ -103,11 +113,26 @@ def test_half_precision_gives_about_the_same(denoiser: torch.nn.Module) -> None:
     assert (exact - rough).abs().mean() < 0.05 * exact.abs().mean()
 
 
-def test_latents_that_do_not_divide_are_refused() -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_latents_that_do_not_divide_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="divide"):
-        denoisers.build(
-            "small_unet", SMALL["small_unet"], num_actions=3, latent_shape=(4, 7, 16), context_length=LENGTH
-        )
+        denoisers.build(name, SMALL[name], num_actions=3, latent_shape=(4, 7, 16), context_length=LENGTH)
+
+
+@torch.no_grad()
+def test_fused_weights_give_the_same(denoiser: torch.nn.Module) -> None:
+    inputs = _inputs()
+    before = denoiser(**inputs)
+    denoiser.fuse()
+    assert torch.allclose(denoiser(**inputs), before, atol=1e-5)
+
+
+@torch.no_grad()
+def test_half_precision_weights_give_about_the_same(denoiser: torch.nn.Module) -> None:
+    inputs = _inputs()
+    exact = denoiser(**inputs)
+    rough = denoiser.to(torch.bfloat16)(**inputs).float()
+    assert (exact - rough).abs().mean() < 0.05 * exact.abs().mean()
 
 
 def test_unknown_settings_name_the_nearest() -> None:

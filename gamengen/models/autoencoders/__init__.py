@@ -1,12 +1,12 @@
-"""Autoencoders: one file is one architecture, with `Config` and `Autoencoder(config)`.
+"""Autoencoders: one file is one architecture, with `Config` and `Autoencoder(config)`, an `autoencoders.Autoencoder`.
 
-An `Autoencoder` maps images float [B, 3, H, W] in [-1, 1] to latents [B, C, H/f, W/f] of about unit variance and back.
 The functions here are the only place where uint8 frames become images and images become frames.
 """
 
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +16,51 @@ from torch import Tensor, nn
 from gamengen.models import architecture
 
 
-def build(name: str, options: Mapping[str, Any]) -> nn.Module:
+class Autoencoder(nn.Module, ABC):
+    """Maps images float [B, 3, H, W] in [-1, 1] to latents [B, C, rows, columns] of about unit variance and back.
+
+    Attributes:
+        factor: pixels per latent along each side.
+        margins: rows at the top and at the bottom that are not coded.
+    """
+
+    factor: int
+    margins: tuple[int, int]
+
+    def load_pretrained(self) -> None:
+        """Take over the pretrained weights that the config names; by default none. Called once, before training.
+
+        Raises:
+            ValueError: weights that are not here, or of other sizes.
+        """
+
+    def initialise(self, images: Tensor) -> None:
+        """Make use of images [N, 3, H, W] (without margins) before training; by default none."""
+
+    @abstractmethod
+    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """Return [C, rows, columns] for a frame size; raises ValueError if the size does not divide."""
+
+    @abstractmethod
+    def encode_raw(self, images: Tensor) -> Tensor:
+        """Latents as the training of the autoencoder sees them, of any scale; images without margins."""
+
+    @abstractmethod
+    def decode_raw(self, latents: Tensor) -> Tensor:
+        """Images without margins of raw latents."""
+
+    @abstractmethod
+    def encode(self, images: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def decode(self, latents: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def set_statistics(self, raw_latents: Tensor) -> None:
+        """Store the scale of raw latents [N, C, h, w] after training."""
+
+
+def build(name: str, options: Mapping[str, Any]) -> Autoencoder:
     """Build an untrained autoencoder; raises ValueError for an unknown name or setting."""
     module = architecture.find(sys.modules[__name__], name)
     return module.Autoencoder(architecture.configure(module, options))
@@ -34,6 +78,6 @@ def to_frames(images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def reconstruct(autoencoder: nn.Module, frames: Tensor) -> Tensor:
+def reconstruct(autoencoder: Autoencoder, frames: Tensor) -> Tensor:
     """Encode and decode frames, uint8 [B, H, W, 3] -> uint8 [B, H, W, 3]: the ceiling of what a denoiser can reach."""
     return to_frames(autoencoder.decode(autoencoder.encode(to_images(frames))))

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gamengen.models import autoencoders
+
 
 @dataclass(frozen=True)
 class Config:
@@ -41,7 +43,7 @@ class Block(nn.Module):
         return x + self.conv2(F.silu(self.conv1(F.silu(x))))
 
 
-class Autoencoder(nn.Module):
+class Autoencoder(autoencoders.Autoencoder):
     """Images [B, 3, H, W] in [-1, 1] <-> latents [B, C, H/factor, W/factor].
 
     A linear code of each patch plus what the convolutions add to it. `initialise` sets the linear part to the principal
@@ -51,7 +53,7 @@ class Autoencoder(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.factor, self.margins = config, config.factor, config.margins
         pixels, (thin, width) = 3 * config.factor**2, config.widths
         self.to_patches = nn.PixelUnshuffle(config.factor)
         self.to_pixels = nn.PixelShuffle(config.factor)
@@ -102,10 +104,11 @@ class Autoencoder(nn.Module):
 
     def encode_raw(self, images: Tensor) -> Tensor:
         """Latents as the training of the autoencoder sees them; images without margins."""
-        patches = self.to_patches(images)
+        patches = self.to_patches(images).to(self.linear_encoder.weight.dtype)
         return self.linear_encoder(patches) + self.encoder(patches)
 
     def decode_raw(self, latents: Tensor) -> Tensor:
+        latents = latents.to(self.linear_decoder.weight.dtype)
         return self.to_pixels(self.linear_decoder(latents) + self.decoder(latents))
 
     def encode(self, images: Tensor) -> Tensor:

@@ -28,6 +28,16 @@ class Denoiser(nn.Module, ABC):
         noise_level: int [B], the bucket of the noise added to the context (0: none).
     """
 
+    def load_pretrained(self) -> None:
+        """Take over the pretrained weights that the config names; by default none. Called once, before training.
+
+        Raises:
+            ValueError: weights that are not here, or of other sizes.
+        """
+
+    def fuse(self) -> None:
+        """Rearrange the weights for speed where they change no more; by default not at all."""
+
     def condition(self, context: Tensor, actions: Tensor, noise_level: Tensor) -> tuple[Tensor, ...]:
         """Read the past; returns tensors of B examples for `denoise`. By default what came in."""
         return context, actions, noise_level

@@ -161,7 +161,8 @@ class Denoiser(denoisers.Denoiser):
         return F.pixel_shuffle(x, self.config.patch)
 
     def _patches(self, latents: Tensor) -> Tensor:
-        return F.pixel_unshuffle(latents, self.config.patch).contiguous(memory_format=torch.channels_last)
+        patches = F.pixel_unshuffle(latents, self.config.patch)
+        return patches.to(self.noisy_in.weight.dtype, memory_format=torch.channels_last)
 
     def _time(self, timestep: Tensor) -> Tensor:
         steps = torch.arange(_FREQUENCIES, device=timestep.device) / _FREQUENCIES
