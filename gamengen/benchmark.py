@@ -31,6 +31,7 @@ from gamengen.benchmark_agent import agent
 from gamengen.benchmark_model import untrained
 from gamengen.benchmark_rates import ROUNDS, SECONDS, in_turns, rate
 from gamengen.benchmark_recording import recording
+from gamengen.benchmark_scaling import scaling
 from gamengen.config import Config
 from gamengen.data import shards
 from gamengen.engine import GameEngine
@@ -49,10 +50,11 @@ def benchmark(config: Config, parts: str = "") -> dict[str, Any]:
     """Measure recording, training, the engine and the served game, each beside its bare loop, and the agent's time.
 
     Args:
-        parts: some of `PARTS`, with commas; all if empty. Recording and the agent need neither models nor their time.
+        parts: some of `PARTS`, with commas; if empty, all but `scaling`, how collection grows with machines.
+            Recording, the agent and scaling need neither models nor their time.
     """
     begun = time.perf_counter()
-    chosen = parts.split(",") if parts else list(PARTS)
+    chosen = parts.split(",") if parts else [part for part in PARTS if part not in _WHERE_ASKED_FOR]
     unknown = [part for part in chosen if part not in PARTS]
     if unknown:
         raise ValueError(f"unknown part of the benchmark, got {unknown[0]!r}; expected some of {', '.join(PARTS)}.")
@@ -233,5 +235,7 @@ def _hardware() -> dict[str, Any]:
     return {"cpu": cpu, "cores": len(os.sched_getaffinity(0)), "gpu": gpu, "torch": torch.__version__}
 
 
-_WITHOUT_MODELS = {"recording", "agent"}
+_WITHOUT_MODELS = {"recording", "agent", "scaling"}
+_WHERE_ASKED_FOR = {"scaling"}  # starts a cluster of its own and takes minutes
 PARTS = {"recording": recording, "agent": agent, "training": _training, "engine": _engines, "socket": _sockets}
+PARTS |= {"scaling": scaling}

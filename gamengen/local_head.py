@@ -83,7 +83,7 @@ def _launch(state: Path) -> Head:
     """Start the head's process and write down how it is found."""
     state.mkdir(parents=True, exist_ok=True)
     temp_folder = _temp_folder(state)
-    gcs, dashboard, client, agent, agent_grpc, metrics = _free_ports(6)
+    gcs, dashboard, client, agent, agent_grpc, metrics = free_ports(6)
     command = [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"),
         *("--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", "--include-dashboard=true"),
@@ -108,12 +108,12 @@ def stop(state: Path = DEFAULT_STATE) -> bool:
     head, was_running = _remembered(state), running(state) is not None
     if head is not None and (was_running or not _began(head.pid)):  # a pid that is somebody else's now is left alone
         if was_running:
-            _signal(head.pid, [head.pid], signal.SIGTERM)
-        _wait_until_gone(head.pid, STOP_SECONDS if was_running else 0.0)
+            send_signal(head.pid, [head.pid], signal.SIGTERM)
+        wait_until_gone(head.pid, STOP_SECONDS if was_running else 0.0)
         deadline = time.monotonic() + KILL_SECONDS
-        while (left := _session(head.pid)) and time.monotonic() < deadline:  # again: one may just have forked another
-            _signal(head.pid, left, signal.SIGKILL)
-            _wait_until_gone(head.pid, 0.5)
+        while (left := session(head.pid)) and time.monotonic() < deadline:  # again: one may just have forked another
+            send_signal(head.pid, left, signal.SIGKILL)
+            wait_until_gone(head.pid, 0.5)
         shutil.rmtree(_temp_folder(state), ignore_errors=True)
     (state / "head.json").unlink(missing_ok=True)
     return was_running
@@ -146,7 +146,8 @@ def _temp_folder(state: Path) -> Path:
     return folder
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Return ports of the loopback address that nobody uses at the moment."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:
@@ -182,8 +183,8 @@ def _began(pid: int) -> str:
     return told.stdout.strip()
 
 
-def _session(leader: int) -> list[int]:
-    """Return the living processes of the session that the head leads."""
+def session(leader: int) -> list[int]:
+    """Return the living processes of the session that a process leads, which may have ended itself."""
     members = []
     for entry in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
@@ -193,13 +194,15 @@ def _session(leader: int) -> list[int]:
     return members
 
 
-def _wait_until_gone(leader: int, seconds: float) -> None:
+def wait_until_gone(leader: int, seconds: float) -> None:
+    """Wait until a session has no living process, for so long at most."""
     deadline = time.monotonic() + seconds
-    while _session(leader) and time.monotonic() < deadline:
+    while session(leader) and time.monotonic() < deadline:
         time.sleep(0.05)
 
 
-def _signal(leader: int, pids: list[int], number: int) -> None:
+def send_signal(leader: int, pids: list[int], number: int) -> None:
+    """Send a signal to processes of a session; SIGKILL to the leader's whole group as well."""
     if number == signal.SIGKILL and pids:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(leader, number)

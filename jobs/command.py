@@ -1,8 +1,10 @@
 """What every job has in common: its command line, its one-line summary, and its exit status."""
 
 import argparse
+import errno
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +24,7 @@ def run(phase: str, work: Callable[..., dict[str, Any]], **arguments: Any) -> No
     """Run `work(config, **arguments)` for the config on the command line.
 
     Prints the summary as the last line of the output and writes it to `<run>/summary-<phase>.json`. Exits with 2 and
-    one line for a user's mistake (ValueError).
+    one line for a user's mistake (ValueError) and for a full disk.
     """
     parser = argparse.ArgumentParser(prog=f"python -m jobs.{phase}", description=work.__doc__)
     parser.add_argument("--config", required=True, help="a YAML of configs/")
@@ -39,5 +41,15 @@ def run(phase: str, work: Callable[..., dict[str, Any]], **arguments: Any) -> No
     except ValueError as error:
         logging.getLogger(f"jobs.{phase}").debug("details", exc_info=True)
         print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(2)
+    except OSError as error:  # Ray's errors of a task are also of the type that was raised in it, without its errno
+        if error.errno != errno.ENOSPC and os.strerror(errno.ENOSPC) not in str(error):
+            raise
+        print(
+            f"error: no space is left in {config.folder}, or in the temporary folder of a machine. Nothing that was "
+            "reported is lost: make room, and run the same job again.",
+            file=sys.stderr,
+            flush=True,
+        )
         sys.exit(2)
     print(json.dumps(summary), flush=True)

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from gamengen import benchmark_rates
+from gamengen import benchmark_rates, benchmark_scaling
 from gamengen.benchmark import benchmark
 from tests.conftest import load_tiny
 
@@ -88,4 +88,26 @@ def test_the_agents_time_is_all_accounted_for(tmp_path, ray_cluster):
     assert set(shares) == {"game", "recorder", "policy", "learner", "rest"}
     assert figures["agent_decisions_per_second"] > 0
     assert sum(shares.values()) == pytest.approx(1, abs=0.01) and min(shares.values()) > 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_steady_rate_is_of_the_time_when_all_play(monkeypatch):
+    monkeypatch.setattr(benchmark_scaling, "ITEM_FRAMES", 100)
+    even = [[0.0, 4.0, 8.0, 12.0, 16.0], [3.0, 7.0, 11.0, 15.0, 19.0]]
+    assert benchmark_scaling.steady_rate(even) == pytest.approx(50)
+    waits = [[0.0, 4.0, 8.0, 12.0, 16.0], [3.0, 8.0, 13.0, 18.0, 23.0]]  # one second for the next item
+    assert benchmark_scaling.steady_rate(waits) == pytest.approx(25 + 20)
+    with pytest.raises(ValueError, match=r"got \[1, 5\] that all were there for; expected at least 2 each"):
+        benchmark_scaling.steady_rate([[0.0, 1.0, 2.0, 3.0, 4.0], [0.0, 5.0]])
+
+
+@pytest.mark.ray
+def test_collection_grows_with_the_machines(tmp_path, monkeypatch):
+    """At a small size: two machines play nearly twice what one does."""
+    for name, value in {"NODES": (1, 2), "PLAYERS_PER_NODE": 1, "ITEM_FRAMES": 40, "ITEMS_PER_PLAYER": 5}.items():
+        monkeypatch.setattr(benchmark_scaling, name, value)
+    figures = benchmark(load_tiny(tmp_path), parts="scaling")
+    assert set(figures["scaling_fps"]) == {"1", "2"} and figures["scaling_pace"] == benchmark_scaling.PACE
+    assert figures["scaling_fps"]["2"] > 1.5 * figures["scaling_fps"]["1"] > 0
+    assert max(figures["scaling_over_linear"].values()) < 1.05
     assert not list(tmp_path.iterdir())

@@ -14,8 +14,15 @@ PACKAGE = Path(__file__).parents[1] / "gamengen"
 _NOUNS = ["game", "progress", "envs", "storage", "data", "models", "engine", "checkpoint", "metrics", "config"]
 _BELOW = [*_NOUNS, "ray_cluster"]
 _PHASES = ["collect", "encode", "train", "evaluate", "serve"]
-_TOP = ["benchmark", "benchmark_agent", "benchmark_model", "benchmark_rates", "benchmark_recording"]
-_TOP += ["check", "cli", "local_head", "pipeline", "submission"]  # fronts, as the jobs are
+_TOP = [
+    "benchmark",
+    "benchmark_agent",
+    "benchmark_model",
+    "benchmark_rates",
+    "benchmark_recording",
+    "benchmark_scaling",
+]
+_TOP += ["check", "cli", "local_head", "local_nodes", "paced_game", "pipeline", "submission"]  # fronts, as the jobs are
 
 # module -> the modules of gamengen that it may import, beside itself
 ALLOWED = {

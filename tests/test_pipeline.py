@@ -110,7 +110,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local_head.Head]:
     leader = local_head.running(state)
     assert leader is not None
     assert local_head.stop(state)
-    assert local_head._session(leader.pid) == [] and local_head.running(state) is None
+    assert local_head.session(leader.pid) == [] and local_head.running(state) is None
 
 
 @pytest.fixture(scope="module")
