@@ -4,6 +4,8 @@ SHELL := /bin/bash
 
 CONFIG ?= configs/quickstart.yaml
 STORAGE ?= $(CURDIR)/runs
+GAME ?= chrome_dino
+MODEL ?=
 PYTEST_ARGS ?=
 
 VENV := .venv
@@ -17,7 +19,7 @@ PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3,$(
 unexport RAY_ADDRESS RAY_API_SERVER_ADDRESS RAY_TMPDIR RAY_AUTH_MODE RAY_AUTH_TOKEN RAY_AUTH_TOKEN_PATH
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-.PHONY: setup quickstart test lint stop chromium help
+.PHONY: setup quickstart play test lint stop chromium help
 
 help: ## show the targets
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,13 +41,16 @@ $(INSTALLED): pyproject.toml constraints.txt
 quickstart: setup ## record, train, score and serve a game, all on this machine
 	@$(BIN)/python -m jobs.pipeline --config $(CONFIG) storage="$(STORAGE)"
 
+play: setup ## play the network that comes with this repository; GAME=doom, MODEL=distilled
+	@$(BIN)/python -m jobs.play game="$(GAME)" model="$(MODEL)" storage="$(STORAGE)"
+
 test: setup chromium ## run every test
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: setup ## check style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
-stop: ## end the game and the Ray that quickstart started
+stop: ## end the game and the Ray that quickstart or play started
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m gamengen.local_head stop; else echo "nothing of ours runs"; fi
 
 chromium: # the browser for the tests of the page and of the real dinosaur game; they are skipped without

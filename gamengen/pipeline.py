@@ -178,12 +178,12 @@ def _clock(seconds: float) -> str:
 
 
 def _still_there(phase: Phase, ledger: Ledger) -> bool:
-    """Whether a phase that is done has left something that still works: for `serve`, a game that answers."""
+    """Whether a phase that is done has left something that still works: for `serve`, this game and not another."""
     if phase.made:
         return True
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    opener, summary = urllib.request.build_opener(urllib.request.ProxyHandler({})), ledger.summary(phase)
     try:
-        with opener.open(f"{ledger.summary(phase)['url'].rstrip('/')}/healthz", timeout=5) as answer:
-            return answer.status == 200
-    except (OSError, KeyError):
+        with opener.open(f"{summary['url'].rstrip('/')}/api/game", timeout=5) as answer:
+            return summary["model"].endswith(f"/{json.load(answer)['model']['name']}")
+    except (OSError, KeyError, ValueError):
         return False

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).resolve().parents[1]
 START_SECONDS = 120.0
-_NOT_UPLOADED = [".git", ".venv", ".ray", "runs", "build", "tests", "*.egg-info", "__pycache__"]
+_NOT_UPLOADED = [".git", ".venv", ".ray", "runs", "build", "tests", "*.egg-info", "__pycache__", "gamengen/weights"]
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _ACTOR = re.compile(r"^\((?P<name>[\w:.]+)(?: pid=[^)]*)?\) ?")  # who of Ray's processes says it
 _RAY_ACTORS = ("TrainController", "PlacementGroupCleaner", "raylet", "autoscaler", "ServeController", "ProxyActor")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -147,6 +148,33 @@ def test_every_phase_runs_and_a_second_time_there_is_nothing_left(head: local_he
     assert again.returncode == 0, again.stdout + again.stderr
     assert again.stdout.count("nothing left to do") == len(PHASES)
     assert json.loads(again.stdout.strip().splitlines()[-1])["seconds"] < 30
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_model_folder_is_played_in_place_of_the_run(
+    head: local_head.Head, arguments: list[str], model_folder: str, tmp_path: Path
+) -> None:
+    alone = Path(shutil.copytree(model_folder, tmp_path / "weights" / "denoiser"))  # without play or latents beside it
+    port, before = arguments[-1], sorted(alone.rglob("*"))
+    command = [sys.executable, "-m", "jobs.play", f"model={alone}", f"storage={tmp_path}", port, "serve.threads=1"]
+    ended = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False,
+        env=os.environ | {"RAY_ADDRESS": head.address},
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stdout[-4000:] + ended.stderr[-2000:]
+    summary = json.loads(ended.stdout.strip().splitlines()[-1])
+    assert summary == storage.read_json(f"{tmp_path}/play-chrome_dino/summary-play.json")
+    assert summary["game"] == "chrome_dino" and summary["detached"] is True
+    with urllib.request.urlopen(f"{summary['url']}api/game", timeout=10) as answer:
+        assert json.load(answer)["model"]["name"] == "weights/denoiser"
+    assert sorted(alone.rglob("*")) == before
+
+    ledger = pipeline.Ledger(configs.load(QUICKSTART, [f"storage={tmp_path}"]))
+    for model, is_there in ((str(alone), True), (f"{ledger.config.folder}/denoiser", False)):
+        written = {"url": summary["url"], "model": model}
+        storage.write_json(f"{ledger.config.folder}/summary-serve.json", written)
+        assert pipeline._still_there(pipeline.PHASES[-1], ledger) is is_there
 
 
 @pytest.mark.ray

@@ -15,7 +15,7 @@ import ray
 from ray import serve
 
 from gamengen import ray_cluster, storage
-from gamengen.config import Config
+from gamengen.config import Config, ServeConfig
 from gamengen.serve import app
 
 logger = logging.getLogger(__name__)
@@ -24,18 +24,30 @@ HEALTHY_WITHIN_SECONDS = 60.0
 
 
 def serve_game(config: Config) -> dict[str, Any]:
-    """Serve a run's model as a game that can be played in a browser.
+    """Serve a run's model as a game; see `serve_model`.
+
+    Raises:
+        ValueError: there is no such model, or the game cannot be started with these settings.
+    """
+    model = f"{config.folder}/{config.serve.model}"
+    if not storage.exists(f"{model}/game.json"):  # looked for here, so that this is no replica's traceback
+        raise ValueError(
+            f"no model to serve, got {model} without a game.json; expected the folder of a trained model. "
+            f"Train run {config.run!r} first, or set serve.model, run or storage."
+        )
+    return serve_model(model, config.serve)
+
+
+def serve_model(model: str, settings: ServeConfig) -> dict[str, Any]:
+    """Serve a model folder as a game that can be played in a browser; `settings.model` plays no part.
 
     On a cluster the game stays up when this returns (`serve shutdown` ends it); served again, it is replaced. Where
     this had to start a Ray of its own, it waits for Ctrl+C or SIGTERM, then ends the game.
 
     Raises:
-        ValueError: there is no such model, or the game cannot be started with these settings.
+        ValueError: the game cannot be started with these settings.
     """
     started = time.perf_counter()
-    settings = config.serve
-    model = f"{config.folder}/{settings.model}"
-    _check_model(model, config)
     application = app.build(
         {
             "model": model,
@@ -86,15 +98,6 @@ def shutdown() -> None:
     """Say good-bye to the players and end Serve on this cluster."""
     drain()
     serve.shutdown()
-
-
-def _check_model(model: str, config: Config) -> None:
-    """Look for the model here, so that a wrong name is one line and not a replica's traceback."""
-    if not storage.exists(f"{model}/game.json"):
-        raise ValueError(
-            f"no model to serve, got {model} without a game.json; expected the folder of a trained model. "
-            f"Train run {config.run!r} first, or set serve.model, run or storage."
-        )
 
 
 def _start_serve(host: str, port: int) -> None:
