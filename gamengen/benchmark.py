@@ -29,6 +29,7 @@ from ray import serve
 from gamengen import ray_cluster, storage
 from gamengen.benchmark_agent import agent
 from gamengen.benchmark_model import untrained
+from gamengen.benchmark_networks import Measure, networks
 from gamengen.benchmark_rates import ROUNDS, SECONDS, in_turns, rate
 from gamengen.benchmark_recording import recording
 from gamengen.benchmark_scaling import scaling
@@ -47,11 +48,12 @@ MIN_SOCKET_FRAMES = 60
 
 
 def benchmark(config: Config, parts: str = "") -> dict[str, Any]:
-    """Measure recording, training, the engine and the served game, each beside its bare loop, and the agent's time.
+    """Measure recording, training, the engine and the served game, each beside its bare loop; the agent's time; and the
+    networks at full size.
 
     Args:
-        parts: some of `PARTS`, with commas; if empty, all but `scaling`, how collection grows with machines.
-            Recording, the agent and scaling need neither models nor their time.
+        parts: some of `PARTS`, with commas; if empty, all but `scaling`, how collection grows with machines, and
+            `networks`, networks of any size with random weights. These two, recording and the agent need no models.
     """
     begun = time.perf_counter()
     chosen = parts.split(",") if parts else [part for part in PARTS if part not in _WHERE_ASKED_FOR]
@@ -155,7 +157,7 @@ def _engines(config: Config) -> dict[str, Any]:
     for name, folder in models.items():
         engine = GameEngine.from_pretrained(folder, device=device)
         measures[f"engine_fps_{name}"] = lambda engine=engine: rate(_play(engine))
-        measures[f"engine_fps_{name}_bare"] = lambda engine=engine: rate(_networks(engine))
+        measures[f"engine_fps_{name}_bare"] = lambda engine=engine: rate(_network_calls(engine))
     rates = in_turns(measures)
     ratios = {
         f"engine_over_bare_{n}": round(rates[f"engine_fps_{n}"] / rates[f"engine_fps_{n}_bare"], 3) for n in models
@@ -171,7 +173,7 @@ def _play(engine: GameEngine) -> Iterator[int]:
 
 
 @torch.inference_mode()
-def _networks(engine: GameEngine) -> Iterator[int]:
+def _network_calls(engine: GameEngine) -> Iterator[int]:
     _, state = engine.reset([0], [0])
     noise = torch.randn(1, *engine.latent_shape, device=engine.device)
     level = torch.zeros(1, dtype=torch.long, device=engine.device)
@@ -235,7 +237,14 @@ def _hardware() -> dict[str, Any]:
     return {"cpu": cpu, "cores": len(os.sched_getaffinity(0)), "gpu": gpu, "torch": torch.__version__}
 
 
-_WITHOUT_MODELS = {"recording", "agent", "scaling"}
-_WHERE_ASKED_FOR = {"scaling"}  # starts a cluster of its own and takes minutes
+def _networks(config: Config) -> dict[str, Any]:
+    """Random weights of the config's networks, without data: frames, training steps, and how busy the device is."""
+    settings = config.train.denoiser
+    measure = Measure("cuda" if torch.cuda.is_available() else "cpu", batch_size=min(settings.batch_size, 32))
+    return networks(config, config.game_spec(), measure)
+
+
+_WITHOUT_MODELS = {"recording", "agent", "networks", "scaling"}
+_WHERE_ASKED_FOR = {"networks", "scaling"}  # as long as the networks are large; a cluster of its own and minutes
 PARTS = {"recording": recording, "agent": agent, "training": _training, "engine": _engines, "socket": _sockets}
-PARTS |= {"scaling": scaling}
+PARTS |= {"networks": _networks, "scaling": scaling}

@@ -16,7 +16,6 @@ from typing import Annotated, Any, Literal
 import pydantic
 import yaml
 
-from gamengen import envs
 from gamengen.game import GameSpec
 
 _Settings = typing.TypeVar("_Settings")
@@ -247,6 +246,8 @@ class Config:
 
     def game_spec(self) -> GameSpec:
         """Return the GameSpec with what `game.options` change."""
+        from gamengen import envs  # a config is read where no game can be played, too
+
         env = envs.make(self.game.name, **self.game.options)
         try:
             return env.unwrapped.game_spec

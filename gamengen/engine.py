@@ -87,6 +87,7 @@ class GameEngine:
         self.autoencoder = _for_inference(model.autoencoder, self.device, self.precision)
         self.denoiser = _for_inference(model.denoiser, self.device, self.precision)
         if on_gpu:
+            torch.backends.cudnn.benchmark = True  # shapes are static: the fastest kernel is looked for once
             self.denoiser.fuse()
         self.sampler = sampler or model.sampler()
         self.context_length = model.context_length
@@ -204,7 +205,7 @@ class GameEngine:
         noise = torch.empty(len(state), *self.latent_shape, device=self.device)
         for player, (seed, count) in enumerate(zip(state.seeds, state.frames, strict=True)):
             generator = torch.Generator(self.device).manual_seed((seed * 1_000_003 + count) & (2**63 - 1))
-            torch.randn(self.latent_shape, generator=generator, device=self.device, out=noise[player])
+            noise[player].normal_(generator=generator)
         return noise
 
 

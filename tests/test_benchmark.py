@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ import pytest
 
 from gamengen import benchmark_rates, benchmark_scaling
 from gamengen.benchmark import benchmark
-from tests.conftest import load_tiny
+from tests.conftest import ROOT, load_tiny
 
 _DOOM = (
     "game.name=doom",
@@ -111,3 +112,45 @@ def test_collection_grows_with_the_machines(tmp_path, monkeypatch):
     assert figures["scaling_fps"]["2"] > 1.5 * figures["scaling_fps"]["1"] > 0
     assert max(figures["scaling_over_linear"].values()) < 1.05
     assert not list(tmp_path.iterdir())
+
+
+_SMALL_SD = (
+    "autoencoder.options={channels: [8, 16, 16, 16], layers_per_block: 1, norm_num_groups: 8, tiny_channels: 8}",
+    "denoiser.options={channels: [16, 32], attention: [true, false], layers_per_block: 1, heads: 2, "
+    "token_channels: 24, norm_num_groups: 8}",
+    "denoiser.context_length=4",
+)
+
+
+def test_the_networks_of_the_paper_are_measured_without_ray_or_the_game():
+    """In a Python that can import neither, as on a machine that has the model core alone; here at a small size."""
+    code = """
+import json, sys
+for name in ("ray", "gymnasium", "vizdoom", "av"):
+    sys.modules[name] = None
+from gamengen import benchmark_networks, benchmark_rates
+benchmark_rates.SECONDS = 0.02
+print(json.dumps(benchmark_networks.main(sys.argv[1:])))
+"""
+    arguments = ["--config", str(ROOT / "configs/tier3_full_doom.yaml"), "--frame", "64x64", "--batch", "2"]
+    command = [sys.executable, "-c", code, *arguments, "--accumulation", "2", "--device", "cpu", *_SMALL_SD]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    figures = json.loads(done.stdout.splitlines()[-1])
+    assert figures["errors"] == {} and figures["frame"] == [64, 64] and figures["steps"] == 4
+    played = ("steps_guided", "steps", "1_step", "8_players", "steps_guided_tiny", "1_step_tiny")
+    assert all(figures[f"{kind}_{name}"] > 0 for kind in ("fps", "sample_ms", "decode_ms") for name in played)
+    assert figures["train_windows_per_second"] > 0 and figures["train_gflop_per_window"] > 0
+    assert 0 < figures["mfu_of_measured_peak"] < 1
+
+
+def test_what_does_not_fit_is_told_and_the_rest_is_measured(monkeypatch):
+    monkeypatch.setattr(benchmark_rates, "SECONDS", 0.02)
+    from gamengen import benchmark_networks
+
+    def full(*_):
+        raise RuntimeError("CUDA out of memory.\ndetails")
+
+    monkeypatch.setattr(benchmark_networks, "_training", full)
+    config = load_tiny("/nowhere")
+    figures = benchmark_networks.networks(config, config.game_spec(), benchmark_networks.Measure("cpu"))
+    assert figures["errors"] == {"training": "RuntimeError: CUDA out of memory."} and figures["fps_steps"] > 0

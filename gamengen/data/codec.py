@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Protocol
 
-import av
 import numpy as np
 import pyarrow as pa
 from PIL import Image
@@ -30,7 +29,6 @@ _DAMAGE = (  # what decoders raise
     EOFError,
     SyntaxError,
     struct.error,
-    av.error.FFmpegError,
     pa.ArrowException,
     OverflowError,
     MemoryError,  # for a size that only damage can have
@@ -140,6 +138,8 @@ class _VideoEncoder:
     """One MP4 per chunk, every chunk playable by itself; one thread, since recorders run side by side."""
 
     def __init__(self, codec: str, pixel_format: str, options: dict[str, str], frames_per_second: float) -> None:
+        import av  # here and below: who learns from latents alone needs no films
+
         self._file = io.BytesIO()
         self._container = av.open(self._file, "w", format="mp4")
         rate = Fraction(frames_per_second).limit_denominator(1001)
@@ -151,6 +151,8 @@ class _VideoEncoder:
     def add(self, frame: np.ndarray) -> None:
         if not self._stream.codec_context.is_open:
             self._stream.height, self._stream.width = frame.shape[:2]
+        import av
+
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
         self._container.mux(self._stream.encode(picture))
 
@@ -161,8 +163,13 @@ class _VideoEncoder:
 
 
 def _read_video(data: bytes) -> np.ndarray:
-    with av.open(io.BytesIO(data), "r", format="mp4") as container:
-        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    import av
+
+    try:
+        with av.open(io.BytesIO(data), "r", format="mp4") as container:
+            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    except av.error.FFmpegError as error:
+        raise ValueError(str(error)) from None
     return np.stack(frames) if frames else np.empty((0, 0, 0, 3), np.uint8)
 
 
