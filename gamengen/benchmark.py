@@ -39,7 +39,8 @@ from gamengen.engine import GameEngine
 from gamengen.serve import app
 from gamengen.serve.client import connect
 from gamengen.train import denoiser as stage
-from gamengen.train.loop import Objective, fit, make_optimizers
+from gamengen.train.loop import Objective, fit
+from gamengen.train.optimizers import make_optimizers
 from gamengen.train.trainer import precision
 
 logger = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ def _training(config: Config) -> dict[str, Any]:
     shard_list = shards.find(f"{config.folder}/latents", game)
 
     def objective() -> Objective:
-        return stage.objective(config, game, shard_list, 0, 1)
+        return stage.objective(config, game, shard_list)
 
     rates = in_turns(
         {
@@ -106,11 +107,11 @@ def _fit_rate(config: Config, objective: Objective, device: torch.device) -> flo
     settings = dataclasses.replace(config.train.denoiser, steps=10**9, log_every=10**9, checkpoint_every=10**9)
     marks: list[float] = []
 
-    def loss(network: torch.nn.Module, batch: Any, step: int) -> torch.Tensor:
+    def loss(network: torch.nn.Module, batch: Any, step: int, examples: slice) -> torch.Tensor:
         marks.append(time.perf_counter())  # between two marks lies one whole step
         if step > 2 and marks[-1] - marks[1] > SECONDS:
             raise _EnoughError
-        return objective.loss(network, batch, step)
+        return objective.loss(network, batch, step, examples)
 
     dtype = precision(config.train.precision, device)
     with contextlib.suppress(_EnoughError):
@@ -123,14 +124,14 @@ def _bare_steps(config: Config, objective: Objective, device: torch.device) -> I
     network, size = objective.network.to(device), config.train.denoiser.batch_size
     dtype = precision(config.train.precision, device)
     optimizers = make_optimizers(network, config.train.denoiser)
-    batch = stage.to_device(next(objective.batches(0)), network)
-    targets = batch.target.repeat(config.train.denoiser.draws_per_window, 1, 1, 1)
-    context, noisy, wanted = (torch.randn_like(part) for part in (batch.context, targets, targets))
+    context, actions, target = (part.to(device) for part in next(objective.batches(0, 0, 1)))
+    targets = target.repeat(config.train.denoiser.draws_per_window, 1, 1, 1)
+    context, noisy, wanted = (torch.randn(part.shape, device=device) for part in (context, targets, targets))
     timestep = torch.full((len(noisy),), config.sampler.timesteps[0], device=device)
     level = torch.zeros(size, dtype=torch.long, device=device)
     while True:
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-            velocity = network(noisy, timestep, context, batch.actions, level).float()
+            velocity = network(noisy, timestep, context, actions, level).float()
             loss = torch.nn.functional.mse_loss(velocity, wanted)
         network.zero_grad(set_to_none=True)
         loss.backward()

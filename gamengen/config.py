@@ -121,7 +121,8 @@ class StageConfig:
     """Settings that every stage of the train job has."""
 
     steps: int
-    batch_size: int  # over all workers
+    batch_size: int  # over all workers and all parts of a step
+    accumulation: int  # parts of a step, one after the other: the memory of one, the gradient of all
     optimizer: Literal["adamw", "adafactor", "muon"]
     learning_rate: float
     warmup_steps: int
@@ -171,6 +172,7 @@ class TrainConfig:
     num_workers: int
     use_gpu: bool
     precision: Literal["auto", "fp32", "bf16"]
+    compile: bool  # by torch.compile: a minute or more at the start, for a GPU that is kept busy
     num_lanes: int  # parallel streams of examples; a multiple of num_workers, fixed for a run
     max_failures: int
     autoencoder: AutoencoderStage

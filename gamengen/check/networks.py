@@ -17,7 +17,7 @@ from gamengen.game import GameSpec
 from gamengen.models import autoencoders, denoisers, diffusion
 from gamengen.models.diffusion import Augmentation, Draws, Schedule
 from gamengen.train import denoiser as stage
-from gamengen.train.loop import make_optimizers
+from gamengen.train.optimizers import make_optimizers
 
 _SIDES = (8, 16, 32)  # of the small latents: the first that the denoiser accepts
 _META = torch.device("meta")  # shapes without memory
@@ -89,7 +89,7 @@ def _denoiser_loss(config: Config, denoiser: nn.Module, shape: Sequence[int]) ->
         torch.randn(1, length, *shape, device=device),
         torch.zeros(1, length, dtype=torch.long, device=device),
         torch.randn(1, *shape, device=device),
-        draws.part(0, 1, device),
+        draws.to(device),
     ).mean()
 
 

@@ -23,6 +23,8 @@ from gamengen.data.chunk import from_row
 from gamengen.data.window import Window, WindowRules, draw_windows
 from gamengen.game import GameSpec
 
+_AHEAD = 32  # batches that a lane is ahead: examples are views of the pool, so these take no memory
+
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
@@ -89,7 +91,7 @@ class CropSource:
                 for number in range(self.crops_per_chunk):
                     frame = frames[-1] if number == 0 else frames[rng.integers(len(frames))]
                     y, x = self._place(rng, top, bottom), self._place(rng, 0, frame.shape[1])
-                    yield frame[y : y + self.crop, x : x + self.crop]
+                    yield frame[y : y + self.crop, x : x + self.crop].copy()  # a view would keep all frames
 
     def _place(self, rng: np.random.Generator, first: int, end: int) -> int:
         start = int(rng.integers(first - self.crop // 2, end - self.crop // 2 + 1))
@@ -145,7 +147,10 @@ class Lane(Generic[T]):
 
 @dataclass(frozen=True)
 class Stream(Generic[T]):
-    """All lanes; `batches` yields the part of each global batch that one of `world` workers handles."""
+    """All lanes; `batches` yields the part of each global batch that one of `world` workers handles.
+
+    Each lane has a thread, far enough ahead to have the next pool decoded when the last one is used up.
+    """
 
     shards: Sequence[str]
     source: Source[T]
@@ -164,9 +169,17 @@ class Stream(Generic[T]):
         share = self.num_lanes // world
         each = self.batch_size // self.num_lanes
         lanes = [Lane(self.shards, self.source, self.seed, lane, self.num_lanes) for lane in range(self.num_lanes)]
-        mine = [lane.examples(start * each) for lane in lanes[rank * share : (rank + 1) * share]]
+        mine = [
+            prefetched(_grouped(lane.examples(start * each), each), _AHEAD)
+            for lane in lanes[rank * share : (rank + 1) * share]
+        ]
         while True:
-            yield [next(lane) for lane in mine for _ in range(each)]
+            yield [example for lane in mine for example in next(lane)]
+
+
+def _grouped(examples: Iterator[T], size: int) -> Iterator[list[T]]:
+    while True:
+        yield list(itertools.islice(examples, size))
 
 
 def _of_split(table: pa.Table, split: str) -> pa.Table:

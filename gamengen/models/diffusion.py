@@ -35,6 +35,9 @@ class Schedule:
             alpha_bar = ((signal - signal[-1]) * signal[0] / (signal[0] - signal[-1])).square()
         return cls(alpha_bar)
 
+    def to(self, device: torch.device) -> Schedule:
+        return Schedule(self.alpha_bar.to(device))
+
     def coefficients(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
         """Return (signal, noise) scales of shape [B, 1, 1, 1]; their squares add up to one."""
         alpha_bar = self.alpha_bar.to(timestep.device)[timestep][:, None, None, None]
@@ -112,31 +115,36 @@ class Draws:
         start_fraction: float,
         seed: int,
         num_draws: int = 1,
+        device: torch.device | str = "cpu",
     ) -> Draws:
-        """Draw for contexts of `shape` [B, L, C, h, w].
+        """Draw on a device for contexts of `shape` [B, L, C, h, w].
 
         `start_fraction` of the timesteps are those that sampling visits (the draws of a window visit different ones as
         long as there are some), the rest are uniform below the first of them: a network that is sampled in four steps
         from t = 800 need not learn what lies above.
         """
-        generator = torch.Generator().manual_seed(seed)
-        batch, size = shape[0], (shape[0], num_draws)
-        uniform = torch.randint(0, min(max(visited) + 1, num_train_timesteps), size, generator=generator)
-        order = torch.rand(batch, len(visited), generator=generator).argsort(1)
-        chosen = torch.tensor(list(visited))[order[:, torch.arange(num_draws) % len(visited)]]
-        at_visited = torch.rand(size, generator=generator) < start_fraction
+        generator = torch.Generator(device).manual_seed(seed)
+        batch, size, of = shape[0], (shape[0], num_draws), {"generator": generator, "device": device}
+        uniform = torch.randint(0, min(max(visited) + 1, num_train_timesteps), size, **of)
+        order = torch.rand(batch, len(visited), **of).argsort(1)
+        order = order.repeat(1, -(-num_draws // len(visited)))[:, :num_draws]
+        chosen = torch.stack([torch.full((), one, device=device) for one in visited])[order]  # a copy would wait
+        at_visited = torch.rand(size, **of) < start_fraction
         return cls(
-            noise=torch.randn(*size, *shape[2:], generator=generator),
+            noise=torch.randn(*size, *shape[2:], **of),
             timestep=torch.where(at_visited, chosen, uniform),
-            context_noise=torch.randn(*shape, generator=generator),
-            level=torch.rand(batch, generator=generator),
-            clean=torch.rand(batch, generator=generator),
-            drop=torch.rand(batch, generator=generator),
+            context_noise=torch.randn(*shape, **of),
+            level=torch.rand(batch, **of),
+            clean=torch.rand(batch, **of),
+            drop=torch.rand(batch, **of),
         )
 
-    def part(self, start: int, stop: int, device: torch.device) -> Draws:
+    def to(self, device: torch.device) -> Draws:
+        return Draws(**{name: value.to(device) for name, value in vars(self).items()})
+
+    def part(self, examples: slice) -> Draws:
         """Return the draws of some of the batch's windows: what one worker of several needs."""
-        return Draws(**{name: value[start:stop].to(device) for name, value in vars(self).items()})
+        return Draws(**{name: value[examples] for name, value in vars(self).items()})
 
 
 def loss(

@@ -15,7 +15,7 @@ from gamengen.data import shards
 from gamengen.data.stream import CropSource, Stream
 from gamengen.game import GameSpec
 from gamengen.models import autoencoders
-from gamengen.train.loop import Objective
+from gamengen.train.loop import Batch, Objective
 
 NUM_SAMPLED_SHARDS, NUM_SAMPLED_CHUNKS, NUM_SAMPLED_FRAMES = 8, 64, 4  # at most 4 frames of 64 chunks of 8 shards
 
@@ -35,8 +35,8 @@ class _Reconstruction(nn.Module):
         return self.autoencoder.decode_raw(latents)
 
 
-def objective(config: Config, game: GameSpec, shard_list: Sequence[str], rank: int, world: int) -> Objective:
-    """Build the stage for one of `world` workers; crops are drawn from the rows that the autoencoder codes."""
+def objective(config: Config, game: GameSpec, shard_list: Sequence[str]) -> Objective:
+    """Build the stage; crops are drawn from the rows that the autoencoder codes."""
     settings = config.train.autoencoder
     autoencoder = autoencoders.build(config.autoencoder.name, config.autoencoder.options)
     channels, rows, _ = autoencoder.latent_shape(game.height, game.width)
@@ -48,16 +48,16 @@ def objective(config: Config, game: GameSpec, shard_list: Sequence[str], rank: i
     stream = Stream(shard_list, source, config.seed, config.train.num_lanes, settings.batch_size)
     side = crop // factor
 
-    def batches(step: int) -> Iterator[Tensor]:
+    def batches(step: int, rank: int, world: int) -> Iterator[Batch]:
         for crops in stream.batches(step, rank, world):
-            yield torch.from_numpy(np.stack(crops))
+            yield (torch.from_numpy(np.stack(crops)),)
 
-    def loss(network: nn.Module, frames: Tensor, step: int) -> Tensor:
-        images = autoencoders.to_images(frames)
-        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-        noise = torch.randn(settings.batch_size, channels, side, side, generator=generator)
-        share = settings.batch_size // world
-        output = network(images, noise[rank * share : (rank + 1) * share].to(images.device)).float()
+    def loss(network: nn.Module, batch: Batch, step: int, examples: slice) -> Tensor:
+        images = autoencoders.to_images(batch[0])
+        generator = torch.Generator(images.device).manual_seed(config.seed * 1_000_003 + step)
+        shape = (settings.batch_size, channels, side, side)
+        noise = torch.randn(shape, generator=generator, device=images.device)
+        output = network(images, noise[examples]).float()
         return F.mse_loss(output, images) + settings.l1_weight * F.l1_loss(output, images)
 
     return Objective(_Reconstruction(autoencoder, settings.latent_noise), batches, loss)

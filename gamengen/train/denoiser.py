@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,15 +18,7 @@ from gamengen.data.window import Window, WindowRules
 from gamengen.game import GameSpec
 from gamengen.models import autoencoders, denoisers, diffusion
 from gamengen.models.diffusion import Augmentation, Draws, Schedule
-from gamengen.train.loop import Objective
-
-
-class Batch(NamedTuple):
-    """Windows as tensors: context [B, L, C, h, w], actions [B, L], target [B, C, h, w]."""
-
-    context: Tensor
-    actions: Tensor
-    target: Tensor
+from gamengen.train.loop import Batch, Objective
 
 
 def scheduler_settings(config: Config, *, fast: bool = False) -> dict[str, Any]:
@@ -74,56 +67,43 @@ def windows(config: Config, settings: WindowStage, game: GameSpec, shard_list: S
 
 
 def batches(stream: Stream[Window], step: int, rank: int, world: int) -> Iterator[Batch]:
+    """Yield contexts [B, L, C, h, w], actions [B, L] and targets [B, C, h, w]; latents as they are stored, float16."""
     for examples in stream.batches(step, rank, world):
-        yield Batch(
+        yield (
             torch.from_numpy(np.stack([window.context for window in examples])),
             torch.from_numpy(np.stack([window.actions for window in examples])),
             torch.from_numpy(np.stack([window.target for window in examples])),
         )
 
 
-def to_device(batch: Batch, network: nn.Module) -> Batch:
-    """Bring a batch to a network's device, latents as float32."""
-    device = next(network.parameters()).device
-    return Batch(batch.context.to(device).float(), batch.actions.to(device), batch.target.to(device).float())
-
-
-def objective(config: Config, game: GameSpec, shard_list: Sequence[str], rank: int, world: int) -> Objective:
-    """Build the stage for one of `world` workers.
-
-    The random numbers of a step are drawn for the whole batch and each worker takes its part, so that the same steps
-    give the same losses with any number of workers.
-    """
+def objective(config: Config, game: GameSpec, shard_list: Sequence[str]) -> Objective:
+    """Build the stage."""
     settings, noise = config.train.denoiser, config.diffusion
     latent_shape = _latent_shape(config, game)
     schedule = Schedule.create(**scheduler_settings(config)["schedule"])
     augmentation = Augmentation(**scheduler_settings(config)["augmentation"])
     stream = windows(config, settings, game, shard_list)
     shape = (settings.batch_size, config.denoiser.context_length, *latent_shape)
-    share = settings.batch_size // world
+    schedule_on = functools.cache(schedule.to)
 
-    def loss(network: nn.Module, batch: Batch, step: int) -> Tensor:
-        batch = to_device(batch, network)
-        seed = config.seed * 1_000_003 + step
-        draws = Draws.sample(
-            shape,
-            noise.num_train_timesteps,
-            config.sampler.timesteps,
-            noise.start_fraction,
-            seed,
-            settings.draws_per_window,
-        )
-        part = draws.part(rank * share, (rank + 1) * share, batch.target.device)
-        return diffusion.loss(network, schedule, augmentation, *batch, part).mean()
+    @functools.lru_cache(maxsize=1)  # for all parts of a step
+    def draws_of(step: int, device: torch.device) -> Draws:
+        visited, seed = config.sampler.timesteps, config.seed * 1_000_003 + step
+        number = settings.draws_per_window
+        return Draws.sample(shape, noise.num_train_timesteps, visited, noise.start_fraction, seed, number, device)
+
+    def loss(network: nn.Module, batch: Batch, step: int, examples: slice) -> Tensor:
+        context, actions, target = batch
+        draws = draws_of(step, target.device).part(examples)
+        inputs = context.float(), actions, target.float(), draws
+        return diffusion.loss(network, schedule_on(target.device), augmentation, *inputs).mean()
 
     network = build(config, game, latent_shape)
     network.load_pretrained()
-    return Objective(network, lambda step: batches(stream, step, rank, world), loss)
+    return Objective(network, functools.partial(batches, stream), loss)
 
 
-def distillation(
-    config: Config, game: GameSpec, shard_list: Sequence[str], rank: int, world: int, teacher: denoisers.Denoiser
-) -> Objective:
+def distillation(config: Config, game: GameSpec, shard_list: Sequence[str], teacher: denoisers.Denoiser) -> Objective:
     """Build stage `distill`: one step that lands where the teacher's several steps land from the same noise.
 
     The student begins as the teacher. Because teacher and student see the same noise, the noise, not the mean of all
@@ -135,27 +115,30 @@ def distillation(
     start = config.fast_sampler.timesteps[0]
     stream = windows(config, settings, game, shard_list)
     shape = (settings.batch_size, config.denoiser.context_length, *latent_shape)
-    share = settings.batch_size // world
     student = build(config, game, latent_shape)
     student.load_state_dict(teacher.state_dict())
     teacher = teacher.eval().requires_grad_(False)
     augmentation = dataclasses.replace(sampler.augmentation, max_level=settings.max_noise_level)
+    schedule_on = functools.cache(sampler.schedule.to)
 
-    def loss(network: nn.Module, batch: Batch, step: int) -> Tensor:
-        batch = to_device(batch, network)
-        device = batch.target.device
+    @functools.lru_cache(maxsize=1)
+    def draws_of(step: int, device: torch.device) -> Draws:
         seed = config.seed * 1_000_003 + step + 1
-        draws = Draws.sample(shape, noise.num_train_timesteps, (start,), 1.0, seed)
-        draws = draws.part(rank * share, (rank + 1) * share, device)
-        context, level = augmentation.corrupt(batch.context, draws)
+        return Draws.sample(shape, noise.num_train_timesteps, (start,), 1.0, seed, device=device)
+
+    def loss(network: nn.Module, batch: Batch, step: int, examples: slice) -> Tensor:
+        context, actions, target = batch
+        device = target.device
+        draws = draws_of(step, device).part(examples)
+        context, level = augmentation.corrupt(context.float(), draws)
         bucket = sampler.augmentation.bucket(level)
         starting, timestep = draws.noise[:, 0], draws.timestep[:, 0]
-        wanted = sampler.solve(teacher.to(device), context, batch.actions, starting, bucket)
-        velocity = network(starting, timestep, context, batch.actions, bucket)
-        reached = sampler.schedule.clean(starting, velocity.float(), timestep)
+        wanted = sampler.solve(teacher.to(device), context, actions, starting, bucket)
+        velocity = network(starting, timestep, context, actions, bucket)
+        reached = schedule_on(device).clean(starting, velocity.float(), timestep)
         return nn.functional.mse_loss(reached, wanted)
 
-    return Objective(student, lambda step: batches(stream, step, rank, world), loss)
+    return Objective(student, functools.partial(batches, stream), loss)
 
 
 def _latent_shape(config: Config, game: GameSpec) -> tuple[int, ...]:

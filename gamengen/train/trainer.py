@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import statistics
 import tempfile
 import time
 from collections.abc import Sequence
@@ -25,7 +26,8 @@ from gamengen.config import Config, StageConfig
 from gamengen.data import shards
 from gamengen.game import GameSpec
 from gamengen.train import autoencoder, denoiser
-from gamengen.train.loop import Objective, Progress, fit
+from gamengen.train.loop import Objective, fit
+from gamengen.train.meter import Progress
 
 logger = logging.getLogger(__name__)
 Stage = Literal["autoencoder", "denoiser", "distill"]
@@ -57,7 +59,7 @@ def train(config: Config, stage: Stage) -> dict[str, Any]:
         logger.info("%s is trained already: nothing left to do.", stage)
         return {**finished, "resumed": True, "seconds": round(time.perf_counter() - begun, 1)}
     ray_cluster.connect()
-    _objective(config, stage, game, shard_list, 0, config.train.num_workers)  # a user's mistake shows here, in one line
+    _objective(config, stage, game, shard_list)  # a user's mistake shows here, in one line
     settings: StageConfig = getattr(config.train, stage)
     trainer = TorchTrainer(
         _worker,
@@ -102,15 +104,13 @@ def _signature(config: Config, stage: Stage, shard_list: Sequence[str]) -> dict[
     return signature | ({"fast_sampler": tree["fast_sampler"]} if stage == "distill" else {})
 
 
-def _objective(
-    config: Config, stage: Stage, game: GameSpec, shard_list: Sequence[str], rank: int, world: int
-) -> Objective:
+def _objective(config: Config, stage: Stage, game: GameSpec, shard_list: Sequence[str]) -> Objective:
     if stage == "autoencoder":
-        return autoencoder.objective(config, game, shard_list, rank, world)
+        return autoencoder.objective(config, game, shard_list)
     if stage == "denoiser":
-        return denoiser.objective(config, game, shard_list, rank, world)
+        return denoiser.objective(config, game, shard_list)
     teacher = Model.from_pretrained(f"{config.folder}/denoiser").denoiser
-    return denoiser.distillation(config, game, shard_list, rank, world, teacher)
+    return denoiser.distillation(config, game, shard_list, teacher)
 
 
 def _worker(job: dict[str, Any]) -> None:
@@ -123,16 +123,22 @@ def _worker(job: dict[str, Any]) -> None:
     device = ray.train.torch.get_device()
     if device.type == "cpu":  # Ray allows a worker one thread by default; the cores of this node are ours to share
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // context.get_local_world_size()))
+    else:  # matrices in TF32 where they are not bfloat16; the fastest kernels for shapes that stay the same
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.benchmark = True
     settings: StageConfig = getattr(config.train, stage)
     torch.manual_seed(config.seed)  # the first weights
-    objective = _objective(config, stage, config.game_spec(), job["shards"], rank, world)
+    objective = _objective(config, stage, config.game_spec(), job["shards"])
     log = _Log(config, stage) if rank == 0 else None
     weights = fit(
         objective,
         settings,
         device=device,
         precision=precision(config.train.precision, device),
+        rank=rank,
+        world=world,
         wrap=ray.train.torch.prepare_model if world > 1 else lambda network: network,
+        compiled=config.train.compile,
         state=_last_state(),
         report=log.report if log else lambda progress: None,
         save=lambda step, get_state: _checkpoint(step, get_state() if rank == 0 else None),
@@ -220,26 +226,30 @@ class _Log:
 
     def __init__(self, config: Config, stage: Stage) -> None:
         self.stage = stage
-        self.rates: list[float] = []
-        self.last: Progress | None = None
+        self.lines: list[Progress] = []
         local = "://" not in config.storage
         self.writer = SummaryWriter(f"{config.folder}/tensorboard/{stage}") if local else None
 
     def report(self, progress: Progress) -> None:
-        self.last = progress
-        self.rates.append(progress.samples_per_second)
+        self.lines.append(progress)
         logger.info(
-            "%s: step %d of %d, loss %.4f, %.0f samples per second, waiting for data %.0f %%, %.0f s left",
+            "%s: step %d of %d, loss %.4f, %.0f samples per second, waiting for data %.0f %%, MFU %.1f %%, %.1f GB, "
+            "%.0f s left",
             self.stage, progress.step, progress.steps, progress.loss, progress.samples_per_second,
-            100 * progress.data_wait, progress.seconds_left,
+            100 * progress.data_wait, 100 * progress.mfu, progress.memory_gb, progress.seconds_left,
         )  # fmt: skip
         if self.writer is not None:
-            for name in ("loss", "learning_rate", "samples_per_second", "data_wait"):
+            for name in ("loss", "learning_rate", "samples_per_second", "data_wait", "mfu", "memory_gb"):
                 self.writer.add_scalar(name, getattr(progress, name), progress.step)
             self.writer.flush()
 
     def figures(self) -> dict[str, Any]:
-        if self.last is None:  # resumed after the last step
+        if not self.lines:  # resumed after the last step
             return {}
-        rate = sorted(self.rates)[len(self.rates) // 2]
-        return {"loss": round(self.last.loss, 5), "samples_per_second": round(rate, 1)}
+        return {
+            "loss": round(self.lines[-1].loss, 5),
+            "samples_per_second": round(statistics.median(line.samples_per_second for line in self.lines), 1),
+            "data_wait": round(statistics.median(line.data_wait for line in self.lines), 4),
+            "mfu": round(statistics.median(line.mfu for line in self.lines), 4),
+            "memory_gb": round(self.lines[-1].memory_gb, 2),
+        }

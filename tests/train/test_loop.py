@@ -14,7 +14,10 @@ import torch
 from gamengen.data import shards
 from gamengen.train import autoencoder as autoencoder_stage
 from gamengen.train import denoiser as denoiser_stage
-from gamengen.train.loop import Ema, Objective, Progress, fit, learning_rate, make_optimizers
+from gamengen.train import flops
+from gamengen.train.loop import Objective, fit
+from gamengen.train.meter import Progress
+from gamengen.train.optimizers import Ema, learning_rate, make_optimizers
 
 CPU = torch.device("cpu")
 
@@ -23,16 +26,16 @@ def _objective(config, stage: str) -> Objective:
     game = config.game_spec()
     torch.manual_seed(0)
     if stage == "autoencoder":
-        return autoencoder_stage.objective(config, game, shards.find(f"{config.folder}/gameplay"), 0, 1)
+        return autoencoder_stage.objective(config, game, shards.find(f"{config.folder}/gameplay"))
     latents = shards.find(f"{config.folder}/latents")
     if stage == "denoiser":
-        return denoiser_stage.objective(config, game, latents, 0, 1)
+        return denoiser_stage.objective(config, game, latents)
     shape = denoiser_stage._latent_shape(config, game)
     teacher = denoiser_stage.build(config, game, shape)
     with torch.no_grad():
         for parameter in teacher.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
-    return denoiser_stage.distillation(config, game, latents, 0, 1, teacher)
+    return denoiser_stage.distillation(config, game, latents, teacher)
 
 
 def _train(config, stage: str, steps: int, state: dict[str, Any] | None = None, **changes: Any):
@@ -108,8 +111,8 @@ def test_it_learns(made, optimizer: str, rate: float) -> None:
         """On the same windows and noise, before and after."""
         with torch.no_grad():
             return sum(
-                float(objective.loss(objective.network, batch, step))
-                for step, batch in enumerate(itertools.islice(objective.batches(0), 4))
+                float(objective.loss(objective.network, batch, step, slice(0, 4)))
+                for step, batch in enumerate(itertools.islice(objective.batches(0, 0, 1), 4))
             )
 
     before = loss()
@@ -122,9 +125,11 @@ def test_it_learns(made, optimizer: str, rate: float) -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_ends_it_before_a_checkpoint(made, value: float) -> None:
     objective = _objective(made, "denoiser")
-    broken = dataclasses.replace(
-        objective, loss=lambda network, batch, step: objective.loss(network, batch, step) * (value if step == 2 else 1)
-    )
+
+    def loss(network: torch.nn.Module, batch, step: int, examples: slice) -> torch.Tensor:
+        return objective.loss(network, batch, step, examples) * (value if step == 2 else 1)
+
+    broken = dataclasses.replace(objective, loss=loss)
     settings = dataclasses.replace(made.train.denoiser, steps=6, checkpoint_every=3)
     saved: list[int] = []
     with pytest.raises(FloatingPointError, match="at step 3"):
@@ -176,13 +181,42 @@ def test_the_average_follows_slowly_and_early_weights_fade() -> None:
 
 
 def test_two_workers_halves_make_the_whole_loss(made) -> None:
-    game, latents = made.game_spec(), shards.find(f"{made.folder}/latents")
-    whole = _objective(made, "denoiser")
-    network = whole.network
-    expected = float(whole.loss(network, next(whole.batches(3)), 3))
-    halves = []
-    for rank in range(2):
-        half = denoiser_stage.objective(made, game, latents, rank, 2)
-        halves.append(float(half.loss(network, next(half.batches(3)), 3)))
-    assert sum(halves) / 2 == pytest.approx(expected, rel=1e-5)
+    objective = _objective(made, "denoiser")
+
+    def loss(rank: int, world: int) -> float:
+        share = 4 // world
+        batch = next(objective.batches(3, rank, world))
+        return objective.loss(objective.network, batch, 3, slice(rank * share, (rank + 1) * share)).item()
+
+    halves = [loss(rank, 2) for rank in range(2)]
+    assert sum(halves) / 2 == pytest.approx(loss(0, 1), rel=1e-5)
     assert halves[0] != halves[1]
+
+
+@pytest.mark.parametrize("stage", ["autoencoder", "denoiser", "distill"])
+def test_a_step_in_parts_is_the_same_step(made, stage: str) -> None:
+    whole, _, lines = _train(made, stage, 4, optimizer="adamw")
+    parts, _, in_parts = _train(made, stage, 4, optimizer="adamw", accumulation=2)
+    assert [line.loss for line in in_parts] == pytest.approx([line.loss for line in lines], rel=1e-4)
+    assert all(torch.allclose(whole[name], parts[name], atol=1e-4) for name in whole)
+
+
+def test_a_batch_that_cannot_be_shared_out_says_so(made) -> None:
+    with pytest.raises(ValueError, match=r"batch_size 4 cannot be shared by 1 workers that accumulate .* 3 parts"):
+        _train(made, "denoiser", 4, accumulation=3)
+
+
+def test_operations_of_a_step_are_three_forward_passes_and_what_is_frozen_once() -> None:
+    network, frozen = torch.nn.Linear(8, 5, bias=False), torch.nn.Linear(5, 3, bias=False)
+
+    def loss(network: torch.nn.Module, batch: tuple[torch.Tensor, ...], step: int, examples: slice) -> torch.Tensor:
+        return frozen(network(batch[0])).square().mean()
+
+    forward, rest = 2 * 4 * 8 * 5, 2 * 4 * 5 * 3
+    assert flops.of_step(loss, network, (torch.randn(4, 8),), 0, slice(0, 4)) == 3 * forward + rest
+    assert 1e9 < flops.peak(CPU, None) < 1e14
+
+
+def test_lines_tell_the_share_of_the_peak_and_the_memory(made) -> None:
+    _, _, lines = _train(made, "denoiser", 4)
+    assert all(0 < line.mfu < 1 and 0.1 < line.memory_gb < 100 for line in lines)

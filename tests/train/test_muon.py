@@ -46,6 +46,28 @@ def test_a_kernel_is_a_matrix_whatever_its_memory_format() -> None:
     torch.testing.assert_close(plain, last)
 
 
+@pytest.mark.parametrize("shape", [(3, 8, 72), (3, 40, 8)])
+def test_a_stack_is_made_orthogonal_one_by_one(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    stack = torch.randn(shape)
+    torch.testing.assert_close(orthogonalised(stack), torch.stack([orthogonalised(one) for one in stack]))
+
+
+def test_parameters_in_a_group_move_as_each_alone() -> None:
+    torch.manual_seed(0)
+    muon = Muon([torch.nn.Parameter(torch.randn(6, 4, 3, 3)) for _ in range(3)], lr=0.1, weight_decay=0.1)
+    (group,) = muon.param_groups
+    alone = [torch.nn.Parameter(parameter.detach().clone()) for parameter in group["params"]]
+    for one, other in zip(group["params"], alone, strict=True):
+        one.grad = torch.randn_like(one)
+        other.grad = one.grad.clone()
+        Muon([other], lr=0.1, weight_decay=0.1).step()
+    with torch.no_grad():
+        muon._update(group["params"], group)  # as a GPU's are, which have one shape
+    for one, other in zip(group["params"], alone, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_a_gradient_of_zeros_moves_nothing() -> None:
     parameter = torch.nn.Parameter(torch.ones(3, 5))
     parameter.grad = torch.zeros_like(parameter)

@@ -72,14 +72,17 @@ def test_the_stages_in_their_order_and_then_nothing_left(made, tmp_path: Path) -
     assert time.monotonic() - begun < 15
 
 
-def test_one_and_two_workers_learn_the_same(made, tmp_path: Path) -> None:
+def test_one_and_two_workers_and_parts_learn_the_same_in_twenty_steps(made, tmp_path: Path) -> None:
     losses, weights = [], []
-    for workers in (1, 2):
-        config = _run(made, tmp_path / str(workers), f"train.num_workers={workers}", models=("autoencoder",))
+    settings = ("train.denoiser.steps=20", "train.denoiser.log_every=1", "train.denoiser.optimizer=adamw")
+    for workers, parts in ((1, 1), (2, 2)):
+        place = (f"train.num_workers={workers}", f"train.denoiser.accumulation={parts}")
+        config = _run(made, tmp_path / str(workers), *settings, *place, models=("autoencoder",))
         trainer.train(config, "denoiser")
-        losses.append(_losses(config, "denoiser")[-1])
+        losses.append(_losses(config, "denoiser"))
         weights.append(load_file(f"{config.folder}/denoiser/denoiser/model.safetensors"))
-    assert losses[0] > 0
+    assert len(losses[0]) == 20
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     assert all(torch.allclose(weights[0][name], weights[1][name], atol=1e-4) for name in weights[0])
 
 
