@@ -13,6 +13,7 @@ The folder may be local or a URI such as `s3://bucket/run/denoiser`.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 from collections.abc import Mapping
@@ -77,6 +78,10 @@ class Model:
         storage.write_json(f"{folder}/provenance.json", {**self.provenance, "git_revision": git_revision()})
         storage.write_bytes(f"{folder}/game.json", self.game.to_json().encode())
 
+    def save_autoencoder(self, folder: str) -> None:
+        """Put this model's autoencoder into a folder in place of the one that it has, and leave the rest alone."""
+        _save_part(f"{folder.rstrip('/')}/autoencoder", self.autoencoder_architecture, self.autoencoder, {})
+
     @classmethod
     def from_pretrained(cls, folder: str) -> Model:
         """Load a folder; raises ValueError that says which file is missing or damaged."""
@@ -127,6 +132,11 @@ def build_sampler(settings: Mapping[str, Any]) -> Sampler:
             f"scheduler/config.json of the model: {error}; another version of gamengen has written it. Train the model "
             "again, or put the settings into it that this version's configs have."
         ) from None
+
+
+def weights_fingerprint(folder: str, part: str) -> str:
+    """Return a hash of the weights of `autoencoder` or `denoiser` in a model folder; raises FileNotFoundError."""
+    return hashlib.sha256(storage.read_bytes(f"{folder}/{part}/model.safetensors")).hexdigest()
 
 
 def git_revision() -> str:

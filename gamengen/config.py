@@ -144,6 +144,14 @@ class AutoencoderStage(StageConfig):
 
 
 @dataclass(frozen=True)
+class DecoderStage(StageConfig):
+    """The decoder alone, by mean squared error of random crops, for latents of the encoder as it is; 0 steps leave the
+    stage out of a pipeline."""
+
+    crop: int
+
+
+@dataclass(frozen=True)
 class WindowStage(StageConfig):
     """A stage over windows of latents; how they are drawn, see `gamengen.data.window.WindowRules`."""
 
@@ -160,9 +168,14 @@ class DenoiserStage(WindowStage):
 
 @dataclass(frozen=True)
 class DistillStage(WindowStage):
-    """Regression of one step onto the teacher's result from the same noise."""
+    """One step in place of several, see `gamengen.train.distill`: regression onto the teacher's result from the same
+    noise, and in the last `matching_steps` of the steps distribution matching."""
 
     max_noise_level: float
+    matching_steps: int
+    regression_weight: float  # in these
+    fake_score_steps: int  # of the fake-score network for each of the generator; both count as steps
+    guidance_scale: float  # of the teacher's scores
 
 
 @dataclass(frozen=True)
@@ -176,6 +189,7 @@ class TrainConfig:
     num_lanes: int  # parallel streams of examples; a multiple of num_workers, fixed for a run
     max_failures: int
     autoencoder: AutoencoderStage
+    decoder: DecoderStage
     denoiser: DenoiserStage
     distill: DistillStage
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import io
 import logging
 import os
@@ -18,7 +17,7 @@ import ray.data
 import torch
 
 from gamengen import ray_cluster, storage
-from gamengen.checkpoint import Model
+from gamengen.checkpoint import Model, weights_fingerprint
 from gamengen.config import Config
 from gamengen.data import shards
 from gamengen.data.chunk import from_row, game_of, schema, to_latent_row
@@ -44,7 +43,7 @@ def encode(config: Config) -> dict[str, Any]:
     autoencoder_folder = f"{config.folder}/autoencoder"
     if Model.from_pretrained(autoencoder_folder).game != game:
         raise ValueError(f"{autoencoder_folder} was trained on another game or frame size; give this run another name.")
-    fingerprint = _fingerprint(autoencoder_folder)
+    fingerprint = weights_fingerprint(autoencoder_folder, "autoencoder")
     left = [shard for shard in sources if not _is_done(_target(shard), fingerprint)]
     frames = 0
     if left:
@@ -83,7 +82,7 @@ class Encoder:
             torch.set_num_threads(os.cpu_count() or 1)
         self.device = torch.device("cuda" if use_gpu else "cpu")
         self.autoencoder = Model.from_pretrained(autoencoder_folder).autoencoder.to(self.device).eval()
-        self.fingerprint = _fingerprint(autoencoder_folder)
+        self.fingerprint = weights_fingerprint(autoencoder_folder, "autoencoder")
         self.batch_size = batch_size
 
     def __call__(self, item: Mapping[str, str]) -> dict[str, int]:
@@ -115,10 +114,6 @@ class Encoder:
 def _target(source: str) -> str:
     folder, _, name = source.rpartition("/")
     return f"{folder.rpartition('/')[0]}/latents/{name}"
-
-
-def _fingerprint(autoencoder_folder: str) -> str:
-    return hashlib.sha256(storage.read_bytes(f"{autoencoder_folder}/autoencoder/model.safetensors")).hexdigest()
 
 
 def _is_done(target: str, fingerprint: str) -> bool:

@@ -53,14 +53,20 @@ PHASES = (
     Phase("encode", "encode", (), "latents"),
     _stage("denoiser", "denoiser", "denoiser", "diffusion", "sampler"),
     _stage("distill", "distilled", "fast_sampler"),
+    _stage("decoder", "decoder"),
     Phase("evaluate", "evaluate", ("evaluate",), "summary-evaluate.json"),
     Phase("serve", "serve", ("serve",)),
 )
 
 
 def phases(config: Config) -> tuple[Phase, ...]:
-    """Return the phases of a run: nobody learns to play where recordings are imported."""
-    return PHASES[1:] if config.collect.import_folder is not None else PHASES
+    """Return the phases of a run: nobody learns to play where recordings are imported, and a decoder is tuned where the
+    stage has steps."""
+    left_out = {
+        "train_agent": config.collect.import_folder is not None,
+        "train-decoder": not config.train.decoder.steps,
+    }
+    return tuple(phase for phase in PHASES if not left_out.get(phase.name))
 
 
 class Ledger:

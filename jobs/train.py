@@ -1,5 +1,5 @@
 """Train a stage: `python -m jobs.train --config configs/quickstart.yaml
-stage=denoiser` (autoencoder, denoiser or distill)."""
+stage=denoiser` (autoencoder, denoiser, distill or decoder)."""
 
 from gamengen.train.trainer import train
 from jobs import command

@@ -44,7 +44,7 @@ TINY = (
     "train.num_workers=1",
     *(
         f"train.{stage}.{setting}"
-        for stage in ("autoencoder", "denoiser", "distill")
+        for stage in ("autoencoder", "denoiser", "distill", "decoder")
         for setting in ("steps=6", "batch_size=4", "warmup_steps=2", "log_every=2", "checkpoint_every=3")
     ),
     "evaluate.num_windows=8",

@@ -44,6 +44,7 @@ def test_the_ledger_knows_what_is_done(tiny_config) -> None:
         ("train.autoencoder.steps=9", "train-autoencoder"),
         ("denoiser.context_length=5", "train-denoiser"),
         ("train.distill.steps=9", "train-distill"),
+        ("train.decoder.steps=9", "train-decoder"),
         ("evaluate.num_windows=9", "evaluate"),
         ("serve.max_players=1", "serve"),
     ],
@@ -70,6 +71,11 @@ def test_nobody_learns_to_play_where_recordings_are_imported(tmp_path: Path) -> 
     assert pipeline.phases(load_tiny(tmp_path)) == pipeline.PHASES
     imported = pipeline.phases(load_tiny(tmp_path, f"collect.import={tmp_path}"))
     assert [phase.name for phase in imported] == PHASES[1:] and PHASES[0] == "train_agent"
+
+
+def test_no_decoder_is_tuned_in_no_steps(tmp_path: Path) -> None:
+    names = [phase.name for phase in pipeline.phases(load_tiny(tmp_path, "train.decoder.steps=0"))]
+    assert names == [name for name in PHASES if name != "train-decoder"]
 
 
 def test_the_table_shows_both_modes() -> None:

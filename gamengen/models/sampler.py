@@ -86,6 +86,13 @@ class Sampler:
                 x = signal * clean + sigma * predicted_noise
         return clean
 
+    @torch.no_grad()
+    def predict(
+        self, denoiser: Denoiser, noisy: Tensor, timestep: Tensor, context: Tensor, actions: Tensor, bucket: Tensor
+    ) -> Tensor:
+        """Return the velocity of noised latents [B, C, h, w] at timesteps [B], with guidance."""
+        return self._velocity(denoiser, noisy, timestep, self._condition(denoiser, context, actions, bucket))
+
     def _condition(self, denoiser: Denoiser, context: Tensor, actions: Tensor, bucket: Tensor) -> tuple[Tensor, ...]:
         if self.guidance_scale == 1.0:
             return denoiser.condition(context, actions, bucket)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -11,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gamengen.checkpoint import build_sampler
 from gamengen.config import Config, WindowStage
 from gamengen.data.stream import Stream, WindowSource
 from gamengen.data.window import Window, WindowRules
@@ -79,11 +77,11 @@ def batches(stream: Stream[Window], step: int, rank: int, world: int) -> Iterato
 def objective(config: Config, game: GameSpec, shard_list: Sequence[str]) -> Objective:
     """Build the stage."""
     settings, noise = config.train.denoiser, config.diffusion
-    latent_shape = _latent_shape(config, game)
+    latents = latent_shape(config, game)
     schedule = Schedule.create(**scheduler_settings(config)["schedule"])
     augmentation = Augmentation(**scheduler_settings(config)["augmentation"])
     stream = windows(config, settings, game, shard_list)
-    shape = (settings.batch_size, config.denoiser.context_length, *latent_shape)
+    shape = (settings.batch_size, config.denoiser.context_length, *latents)
     schedule_on = functools.cache(schedule.to)
 
     @functools.lru_cache(maxsize=1)  # for all parts of a step
@@ -98,50 +96,13 @@ def objective(config: Config, game: GameSpec, shard_list: Sequence[str]) -> Obje
         inputs = context.float(), actions, target.float(), draws
         return diffusion.loss(network, schedule_on(target.device), augmentation, *inputs).mean()
 
-    network = build(config, game, latent_shape)
+    network = build(config, game, latents)
     network.load_pretrained()
     return Objective(network, functools.partial(batches, stream), loss)
 
 
-def distillation(config: Config, game: GameSpec, shard_list: Sequence[str], teacher: denoisers.Denoiser) -> Objective:
-    """Build stage `distill`: one step that lands where the teacher's several steps land from the same noise.
-
-    The student begins as the teacher. Because teacher and student see the same noise, the noise, not the mean of all
-    futures, decides what happens: rare things survive.
-    """
-    settings, noise = config.train.distill, config.diffusion
-    latent_shape = _latent_shape(config, game)
-    sampler = build_sampler(scheduler_settings(config))
-    start = config.fast_sampler.timesteps[0]
-    stream = windows(config, settings, game, shard_list)
-    shape = (settings.batch_size, config.denoiser.context_length, *latent_shape)
-    student = build(config, game, latent_shape)
-    student.load_state_dict(teacher.state_dict())
-    teacher = teacher.eval().requires_grad_(False)
-    augmentation = dataclasses.replace(sampler.augmentation, max_level=settings.max_noise_level)
-    schedule_on = functools.cache(sampler.schedule.to)
-
-    @functools.lru_cache(maxsize=1)
-    def draws_of(step: int, device: torch.device) -> Draws:
-        seed = config.seed * 1_000_003 + step + 1
-        return Draws.sample(shape, noise.num_train_timesteps, (start,), 1.0, seed, device=device)
-
-    def loss(network: nn.Module, batch: Batch, step: int, examples: slice) -> Tensor:
-        context, actions, target = batch
-        device = target.device
-        draws = draws_of(step, device).part(examples)
-        context, level = augmentation.corrupt(context.float(), draws)
-        bucket = sampler.augmentation.bucket(level)
-        starting, timestep = draws.noise[:, 0], draws.timestep[:, 0]
-        wanted = sampler.solve(teacher.to(device), context, actions, starting, bucket)
-        velocity = network(starting, timestep, context, actions, bucket)
-        reached = schedule_on(device).clean(starting, velocity.float(), timestep)
-        return nn.functional.mse_loss(reached, wanted)
-
-    return Objective(student, functools.partial(batches, stream), loss)
-
-
-def _latent_shape(config: Config, game: GameSpec) -> tuple[int, ...]:
+def latent_shape(config: Config, game: GameSpec) -> tuple[int, ...]:
+    """Return the shape [C, h, w] of a frame's latents."""
     with torch.device("meta"):  # its shapes alone
         autoencoder = autoencoders.build(config.autoencoder.name, config.autoencoder.options)
     return autoencoder.latent_shape(game.height, game.width)

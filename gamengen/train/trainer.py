@@ -21,17 +21,18 @@ from torch.utils.tensorboard import SummaryWriter
 
 from gamengen import config as configs
 from gamengen import ray_cluster, storage
-from gamengen.checkpoint import Architecture, Model
+from gamengen.checkpoint import Architecture, Model, weights_fingerprint
 from gamengen.config import Config, StageConfig
 from gamengen.data import shards
 from gamengen.game import GameSpec
-from gamengen.train import autoencoder, denoiser
+from gamengen.train import autoencoder, decoder, denoiser, distill
 from gamengen.train.loop import Objective, fit
 from gamengen.train.meter import Progress
 
 logger = logging.getLogger(__name__)
-Stage = Literal["autoencoder", "denoiser", "distill"]
-FOLDERS = {"autoencoder": "autoencoder", "denoiser": "denoiser", "distill": "distilled"}
+Stage = Literal["autoencoder", "denoiser", "distill", "decoder"]
+FOLDERS = {"autoencoder": "autoencoder", "denoiser": "denoiser", "distill": "distilled", "decoder": "decoder"}
+_OF_FRAMES = ("autoencoder", "decoder")  # stages that learn from gameplay; the others do from latents
 NUM_STARTS = 16
 
 
@@ -52,7 +53,7 @@ def train(config: Config, stage: Stage) -> dict[str, Any]:
     begun = time.perf_counter()
     folder = f"{config.folder}/{FOLDERS[stage]}"
     game = config.game_spec()
-    shard_list = shards.find(f"{config.folder}/{'gameplay' if stage == 'autoencoder' else 'latents'}", game)
+    shard_list = shards.find(f"{config.folder}/{'gameplay' if stage in _OF_FRAMES else 'latents'}", game)
     signature = _signature(config, stage, shard_list)
     finished = _finished(folder, signature)
     if finished is not None:
@@ -99,9 +100,12 @@ def _finished(folder: str, signature: dict[str, Any]) -> dict[str, Any] | None:
 def _signature(config: Config, stage: Stage, shard_list: Sequence[str]) -> dict[str, Any]:
     """What a finished stage depends on; where it differs, the stage is trained on."""
     tree = configs.to_dict(config)
-    keys = ["game", "autoencoder"] + (["denoiser", "diffusion", "sampler"] if stage != "autoencoder" else [])
+    keys = ["game", "autoencoder"] + (["denoiser", "diffusion", "sampler"] if stage not in _OF_FRAMES else [])
+    keys += ["fast_sampler"] if stage == "distill" else []
     signature = {key: tree[key] for key in keys} | {"stage": tree["train"][stage], "shards": len(shard_list)}
-    return signature | ({"fast_sampler": tree["fast_sampler"]} if stage == "distill" else {})
+    if stage == "decoder":
+        signature["weights"] = weights_fingerprint(f"{config.folder}/autoencoder", "autoencoder")
+    return signature
 
 
 def _objective(config: Config, stage: Stage, game: GameSpec, shard_list: Sequence[str]) -> Objective:
@@ -109,8 +113,11 @@ def _objective(config: Config, stage: Stage, game: GameSpec, shard_list: Sequenc
         return autoencoder.objective(config, game, shard_list)
     if stage == "denoiser":
         return denoiser.objective(config, game, shard_list)
+    if stage == "decoder":
+        trained = Model.from_pretrained(f"{config.folder}/autoencoder").autoencoder
+        return decoder.objective(config, game, shard_list, trained)
     teacher = Model.from_pretrained(f"{config.folder}/denoiser").denoiser
-    return denoiser.distillation(config, game, shard_list, teacher)
+    return distill.objective(config, game, shard_list, teacher)
 
 
 def _worker(job: dict[str, Any]) -> None:
@@ -192,23 +199,45 @@ def _write_model(
     network.cpu().eval()
     provenance = {"config": job["config"], "signature": job["signature"], "figures": figures}
     folder = f"{config.folder}/{FOLDERS[stage]}"
-    if stage == "autoencoder":
-        autoencoder.set_statistics(network.autoencoder, job["shards"])
+    if stage in _OF_FRAMES:
+        if stage == "autoencoder":
+            autoencoder.set_statistics(network.autoencoder, job["shards"])
         architecture = Architecture(config.autoencoder.name, config.autoencoder.options)
         Model(config.game_spec(), architecture, network.autoencoder, provenance=provenance).save_pretrained(folder)
+        if stage == "decoder":
+            _renew_decoders(config)
         return
     model = Model.from_pretrained(f"{config.folder}/autoencoder")
     starts = _starts(config, model.game)
     dataclasses.replace(
         model,
         denoiser_architecture=Architecture(config.denoiser.name, config.denoiser.options),
-        denoiser=network,
+        denoiser=network.generator if stage == "distill" else network,
         context_length=config.denoiser.context_length,
         scheduler=denoiser.scheduler_settings(config, fast=stage == "distill"),
         start_frames=starts,
         start_actions=torch.zeros(starts.shape[:2], dtype=torch.long),
         provenance=provenance,
     ).save_pretrained(folder)
+    _renew_decoders(config)
+
+
+def _renew_decoders(config: Config) -> None:
+    """Give the tuned decoder, where there is one, to the models whose latents it reads.
+
+    Whether `decoder` or `denoiser` and `distill` were trained first, a model folder so holds the best decoder there is,
+    and who plays it need not know where that came from.
+    """
+    if not storage.exists(f"{config.folder}/decoder/game.json"):
+        return
+    tuned = Model.from_pretrained(f"{config.folder}/decoder")
+    for name in ("denoiser", "distilled"):
+        folder = f"{config.folder}/{name}"
+        if storage.exists(f"{folder}/game.json"):
+            if decoder.same_encoder(tuned.autoencoder, Model.from_pretrained(folder).autoencoder):
+                tuned.save_autoencoder(folder)
+            else:
+                logger.info("%s keeps its decoder: its latents are of another autoencoder than %s's.", name, "decoder")
 
 
 def _starts(config: Config, game: GameSpec) -> Tensor:

@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 import torch
 
+from gamengen.checkpoint import Model
 from gamengen.data import shards
 from gamengen.train import autoencoder as autoencoder_stage
+from gamengen.train import decoder as decoder_stage
 from gamengen.train import denoiser as denoiser_stage
+from gamengen.train import distill as distill_stage
 from gamengen.train import flops
 from gamengen.train.loop import Objective, fit
 from gamengen.train.meter import Progress
@@ -27,15 +30,20 @@ def _objective(config, stage: str) -> Objective:
     torch.manual_seed(0)
     if stage == "autoencoder":
         return autoencoder_stage.objective(config, game, shards.find(f"{config.folder}/gameplay"))
+    if stage == "decoder":
+        trained = Model.from_pretrained(f"{config.folder}/autoencoder").autoencoder
+        return decoder_stage.objective(config, game, shards.find(f"{config.folder}/gameplay"), trained)
     latents = shards.find(f"{config.folder}/latents")
     if stage == "denoiser":
         return denoiser_stage.objective(config, game, latents)
-    shape = denoiser_stage._latent_shape(config, game)
-    teacher = denoiser_stage.build(config, game, shape)
+    teacher = denoiser_stage.build(config, game, denoiser_stage.latent_shape(config, game))
     with torch.no_grad():
         for parameter in teacher.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
-    return denoiser_stage.distillation(config, game, latents, teacher)
+    return distill_stage.objective(config, game, latents, teacher)
+
+
+STAGES = ("autoencoder", "decoder", "denoiser", "distill")
 
 
 def _train(config, stage: str, steps: int, state: dict[str, Any] | None = None, **changes: Any):
@@ -77,7 +85,7 @@ def _equal(one: Any, other: Any) -> bool:
     return one == other
 
 
-@pytest.mark.parametrize("stage", ["autoencoder", "denoiser", "distill"])
+@pytest.mark.parametrize("stage", STAGES)
 def test_two_steps_and_a_resume_to_four_equal_four_straight(made, stage: str) -> None:
     weights, straight, lines = _train(made, stage, 4)
     _, halfway, _ = _train(made, stage, 2)
@@ -193,7 +201,7 @@ def test_two_workers_halves_make_the_whole_loss(made) -> None:
     assert halves[0] != halves[1]
 
 
-@pytest.mark.parametrize("stage", ["autoencoder", "denoiser", "distill"])
+@pytest.mark.parametrize("stage", STAGES)
 def test_a_step_in_parts_is_the_same_step(made, stage: str) -> None:
     whole, _, lines = _train(made, stage, 4, optimizer="adamw")
     parts, _, in_parts = _train(made, stage, 4, optimizer="adamw", accumulation=2)

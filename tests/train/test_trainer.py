@@ -60,13 +60,21 @@ def test_the_stages_in_their_order_and_then_nothing_left(made, tmp_path: Path) -
         figures = trainer.train(config, stage)
         assert figures["stage"] == stage and not figures["resumed"]
         model = Model.from_pretrained(f"{config.folder}/{folder}")
-        assert (model.denoiser is None) == (stage == "autoencoder")
+        assert (model.denoiser is None) == (stage in ("autoencoder", "decoder"))
         if model.denoiser is not None:
             assert (
                 model.sampler().timesteps == (config.fast_sampler if stage == "distill" else config.sampler).timesteps
             )
             assert len(model.start_frames) > 1
         json.dumps(figures)
+    weights = [
+        load_file(f"{config.folder}/{folder}/autoencoder/model.safetensors") for folder in trainer.FOLDERS.values()
+    ]
+    untuned, *tuned = weights  # the models that were there have the decoder that came last
+    for name in untuned:
+        is_tuned = name.startswith(("decoder.", "linear_decoder."))
+        assert all(torch.equal(one[name], tuned[-1][name]) for one in tuned)
+        assert torch.equal(untuned[name], tuned[-1][name]) != is_tuned, name
     begun = time.monotonic()
     assert all(trainer.train(config, stage)["resumed"] for stage in trainer.FOLDERS)
     assert time.monotonic() - begun < 15
@@ -115,8 +123,8 @@ def test_what_is_missing_is_one_line(made, tmp_path: Path) -> None:
     config = _run(made, tmp_path / "no-teacher", models=("autoencoder",))
     with pytest.raises(ValueError, match=r"game\.json.*denoiser.*Train the model first"):
         trainer.train(config, "distill")
-    with pytest.raises(ValueError, match="unknown stage 'decoder'"):
-        trainer.train(config, "decoder")
+    with pytest.raises(ValueError, match="unknown stage 'upscaler'"):
+        trainer.train(config, "upscaler")
     lanes = _run(made, tmp_path / "lanes", "train.num_workers=3", models=("autoencoder",))
     with pytest.raises(ValueError, match="3 workers"):
         trainer.train(lanes, "denoiser")

@@ -50,6 +50,10 @@ class Autoencoder(nn.Module, ABC):
         """Images without margins of raw latents."""
 
     @abstractmethod
+    def decoder_parts(self) -> list[nn.Module]:
+        """Return all modules that `decode_raw` uses and `encode_raw` does not."""
+
+    @abstractmethod
     def encode(self, images: Tensor) -> Tensor: ...
 
     @abstractmethod

@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
-from torch import Tensor
+from torch import Tensor, nn
 
 from gamengen.models import autoencoders, pretrained
 
@@ -106,6 +106,9 @@ class Autoencoder(autoencoders.Autoencoder):
         if self.config.decoder == "tiny":
             return self.tiny_decoder((latents * self.scaling_factor).to(self._dtype))
         return self.vae.decode(latents.to(self._dtype)).sample
+
+    def decoder_parts(self) -> list[nn.Module]:
+        return [self.tiny_decoder] if self.config.decoder == "tiny" else [self.vae.post_quant_conv, self.vae.decoder]
 
     def encode(self, images: Tensor) -> Tensor:
         return self.encode_raw(images).float() * self.scaling_factor

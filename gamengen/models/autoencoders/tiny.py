@@ -111,6 +111,9 @@ class Autoencoder(autoencoders.Autoencoder):
         latents = latents.to(self.linear_decoder.weight.dtype)
         return self.to_pixels(self.linear_decoder(latents) + self.decoder(latents))
 
+    def decoder_parts(self) -> list[nn.Module]:
+        return [self.linear_decoder, self.decoder]
+
     def encode(self, images: Tensor) -> Tensor:
         top, bottom = self.config.margins
         images = images[:, :, top : images.shape[2] - bottom]
