@@ -53,6 +53,7 @@ class Measure:
         compile: use torch.compile, for playing and for training.
         batch_size, accumulation: windows of one forward and backward pass, and passes of a training step.
         parts: some of "inference" and "training".
+        variants: some of those of the inference, such as "1_step_tiny"; all if empty. Each is compiled by itself.
     """
 
     device: str
@@ -60,6 +61,7 @@ class Measure:
     batch_size: int = 8
     accumulation: int = 1
     parts: tuple[str, ...] = ("inference", "training")
+    variants: tuple[str, ...] = ()
 
 
 def networks(config: Config, game: GameSpec, measure: Measure) -> dict[str, Any]:
@@ -115,6 +117,8 @@ def _play(
     name: str, model: Model, sampler: Sampler, players: int, measure: Measure, figures: dict[str, Any], errors: dict
 ) -> None:
     """Note a variant's frames per second of each player, and milliseconds of its sampling and of its decoding."""
+    if measure.variants and name not in measure.variants:
+        return
     _reset_memory(measure.device)
 
     def work() -> dict[str, Any]:
@@ -301,11 +305,12 @@ def main(arguments: list[str]) -> dict[str, Any]:
     parser.add_argument("--batch", type=int, default=8, help="windows of one pass of a training step")
     parser.add_argument("--accumulation", type=int, default=1)
     parser.add_argument("--parts", default="inference,training")
+    parser.add_argument("--variants", help="some of the inference's, such as steps_guided,1_step_tiny")
     parser.add_argument("overrides", nargs="*", help="key.subkey=value")
     given = parser.parse_args(arguments)
     config = configs.load(given.config, given.overrides)
-    parts = tuple(given.parts.split(","))
-    measure = Measure(given.device, given.compile, given.batch, given.accumulation, parts)
+    parts, variants = (tuple(names.split(",") if names else ()) for names in (given.parts, given.variants))
+    measure = Measure(given.device, given.compile, given.batch, given.accumulation, parts, variants)
     hardware = torch.cuda.get_device_name() if given.device == "cuda" else platform.processor() or platform.machine()
     figures = networks(config, _game(config, given.frame), measure)
     return {"phase": "benchmark", "run": config.run, "device": hardware, "torch": torch.__version__, **figures}
