@@ -31,12 +31,23 @@ class LocalNodes:
         nodes: their addresses, the head's first. An address tells a node from the others in the shards, and all of
             127.0.0.0/8 is this machine. For the head's, 127.0.0.1, Ray takes the machine's own.
         address: of the cluster, for RAY_ADDRESS.
+
+    Args:
+        cpus_per_node: logical ones; the head has as many, or `head_cpus`.
+        environment: what the nodes' environment has more than this process's; if None, what makes Ray notice a dead
+            node in seconds.
     """
 
-    def __init__(self, count: int = 3, cpus_per_node: int = 3, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        count: int = 3,
+        cpus_per_node: int = 3,
+        head_cpus: int | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> None:
         self.nodes = [f"127.0.0.{number + 1}" for number in range(count)]
         self.address = ""
-        self._cpus = cpus_per_node
+        self._cpus, self._head_cpus = cpus_per_node, cpus_per_node if head_cpus is None else head_cpus
         self._environment = _QUICK if environment is None else environment
         self._folder = tempfile.TemporaryDirectory(prefix="gg", dir="/tmp")  # short: Ray's sockets lie in it
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -112,10 +123,11 @@ class LocalNodes:
             raise RuntimeError(f"node {nodes[0]} did not come up: {self._log(nodes[0]).read_text()}")
 
     def _start(self, node: str, *arguments: str) -> None:
+        cpus = self._head_cpus if node == self.nodes[0] else self._cpus
         command = [
             *self.command(node),
             *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"),
-            *(f"--node-ip-address={node}", f"--num-cpus={self._cpus}", f"--object-store-memory={_STORE_BYTES}"),
+            *(f"--node-ip-address={node}", f"--num-cpus={cpus}", f"--object-store-memory={_STORE_BYTES}"),
             *("--min-worker-port=0", "--max-worker-port=0", "--include-log-monitor=false"),
             *(f"--temp-dir={self._folder.name}/{node}", *arguments),
         ]

@@ -30,6 +30,20 @@ def nodes(cluster_of_three: LocalNodes) -> LocalNodes:
     return cluster_of_three
 
 
+@pytest.fixture(scope="package")
+def cluster_with_a_plain_head() -> Iterator[LocalNodes]:
+    """Two machines that work and a head that does not, as in the files of cluster/."""
+    with LocalNodes(head_cpus=0) as nodes:
+        yield nodes
+
+
+@pytest.fixture
+def nodes_that_work(cluster_with_a_plain_head: LocalNodes) -> LocalNodes:
+    """As `nodes`, of the cluster whose head does no work."""
+    cluster_with_a_plain_head.restore()
+    return cluster_with_a_plain_head
+
+
 @pytest.fixture
 def recovered(record_property: Callable[[str, object], None]) -> Callable[[float], None]:
     """Return a function that notes how long ago a fault was: for the table in cluster/README.md (`pytest -s`)."""
