@@ -34,13 +34,13 @@ from gamengen.models import autoencoders, denoisers, diffusion
 from gamengen.models.diffusion import Augmentation, Draws, Schedule
 from gamengen.models.sampler import Sampler
 from gamengen.train import denoiser as stage
-from gamengen.train.loop import Ema, make_optimizers
+from gamengen.train import flops
+from gamengen.train.optimizers import Ema, make_optimizers
 
 logger = logging.getLogger(__name__)
 
 GUIDANCE_SCALE = 1.5  # the paper's
 NUM_PLAYERS = 8
-PEAKS = {"H200": 989.4e12, "H100": 989.4e12, "A100": 312e12}  # dense bfloat16 FLOP per second of the data sheets
 NUM_ACTIONS = 18  # where the game is not installed; the speed hardly depends on it
 
 
@@ -184,31 +184,25 @@ def _model(config: Config, game: GameSpec, options: dict[str, Any], device: str)
 def _training(config: Config, game: GameSpec, measure: Measure) -> dict[str, Any]:
     """Windows per second of whole training steps, and the share of the device's peak that their FLOP are."""
     _reset_memory(measure.device)
-    device, latent_shape = torch.device(measure.device), _latent_shape(config, game)
-    flops = 3 * _flops(config, game, latent_shape) * config.train.denoiser.draws_per_window  # forward and backward
+    device, latent_shape = torch.device(measure.device), stage.latent_shape(config, game)
+    per_window = 3 * _flops(config, game, latent_shape) * config.train.denoiser.draws_per_window  # and backward
     with device:
         network = stage.build(config, game, latent_shape)
     per_second = rate(_train(config, network, latent_shape, game.num_actions, measure))
-    achieved, measured = flops * per_second, _measured_peak(device)
-    nominal = _nominal_peak(device)
+    achieved, measured = per_window * per_second, _measured_peak(device)
+    nominal = flops.peak(device, _precision(config, device))
     return {
         "train_windows_per_second": round(per_second, 2),
         "train_batch_size": measure.batch_size,
         "train_accumulation": measure.accumulation,
-        "train_gflop_per_window": round(flops / 1e9, 3),
+        "train_gflop_per_window": round(per_window / 1e9, 3),
         "train_tflops": round(achieved / 1e12, 2),
         "peak_tflops_measured": round(measured / 1e12, 1),
-        "peak_tflops_nominal": nominal and round(nominal / 1e12, 1),
+        "peak_tflops_nominal": round(nominal / 1e12, 1),
         "mfu_of_measured_peak": round(achieved / measured, 3),
-        "mfu_of_nominal_peak": nominal and round(achieved / nominal, 3),
+        "mfu_of_nominal_peak": round(achieved / nominal, 3),
         "train_memory_gb": _peak_memory(measure.device),
     }
-
-
-def _latent_shape(config: Config, game: GameSpec) -> tuple[int, int, int]:
-    with torch.device("meta"):
-        coder = autoencoders.build(config.autoencoder.name, config.autoencoder.options)
-    return coder.latent_shape(game.height, game.width)
 
 
 def _flops(config: Config, game: GameSpec, latent_shape: tuple[int, int, int]) -> int:
@@ -228,15 +222,14 @@ def _train(
     """Take training steps on the same random latents; yields the windows of each."""
     device, settings = torch.device(measure.device), config.train.denoiser
     optimizers, ema = make_optimizers(network, settings), Ema(network, settings.ema_decay)
-    schedule = Schedule.create(**stage.scheduler_settings(config)["schedule"])
-    schedule = Schedule(schedule.alpha_bar.to(device))
+    schedule = Schedule.create(**stage.scheduler_settings(config)["schedule"]).to(device)
     augmentation = Augmentation(**stage.scheduler_settings(config)["augmentation"])
     shape = (measure.batch_size, config.denoiser.context_length, *latent_shape)
     context, target = torch.randn(shape, device=device), torch.randn(shape[0], *shape[2:], device=device)
     actions = torch.randint(0, num_actions, shape[:2], device=device)
-    draws = Draws.sample(shape, len(schedule.alpha_bar), config.sampler.timesteps, 0.0, 0, settings.draws_per_window)
-    draws = Draws(**{name: value.to(device) for name, value in vars(draws).items()})
-    dtype = torch.bfloat16 if config.train.precision != "fp32" and device.type == "cuda" else None
+    visited, number = config.sampler.timesteps, settings.draws_per_window
+    draws = Draws.sample(shape, len(schedule.alpha_bar), visited, 0.0, 0, number, device)
+    dtype = _precision(config, device)
     called: nn.Module = torch.compile(network, dynamic=False) if measure.compile else network
     for step in itertools.count():
         for _ in range(measure.accumulation):
@@ -252,6 +245,10 @@ def _train(
         yield measure.batch_size * measure.accumulation
 
 
+def _precision(config: Config, device: torch.device) -> torch.dtype | None:
+    return torch.bfloat16 if config.train.precision != "fp32" and device.type == "cuda" else None
+
+
 def _measured_peak(device: torch.device) -> float:
     """Return the FLOP per second of a large matrix product, in bfloat16 on a GPU."""
     side, dtype = (8192, torch.bfloat16) if device.type == "cuda" else (1024, torch.float32)
@@ -265,11 +262,6 @@ def _measured_peak(device: torch.device) -> float:
             yield 10
 
     return 2 * side**3 * rate(products())
-
-
-def _nominal_peak(device: torch.device) -> float | None:
-    name = torch.cuda.get_device_name() if device.type == "cuda" else ""
-    return next((peak for known, peak in PEAKS.items() if known in name), None)
 
 
 def _reset_memory(device: str) -> None:

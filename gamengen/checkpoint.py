@@ -23,6 +23,7 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor, nn
 
 from gamengen import storage
@@ -89,13 +90,14 @@ class Model:
         game = GameSpec.from_json(json.dumps(_json(f"{folder}/game.json", folder)))
         settings, state = _load_part(f"{folder}/autoencoder", folder)
         architecture = Architecture(settings["name"], settings["options"])
-        autoencoder = autoencoders.build(architecture.name, architecture.options)
+        with torch.device("meta"):  # the weights come from the folder: no memory for others
+            autoencoder = autoencoders.build(architecture.name, architecture.options)
         _load_state(autoencoder, state, f"{folder}/autoencoder")
         model = cls(game, architecture, autoencoder.eval())
         if storage.exists(f"{folder}/denoiser/config.json"):
             model._load_denoiser(folder)
         if storage.exists(f"{folder}/starts.safetensors"):
-            starts = _tensors(_read(f"{folder}/starts.safetensors", folder), f"{folder}/starts.safetensors")
+            starts = _tensors(f"{folder}/starts.safetensors", folder)
             model.start_frames, model.start_actions = starts["frames"], starts["actions"]
         model.provenance = _json(f"{folder}/provenance.json", folder)
         return model
@@ -104,13 +106,14 @@ class Model:
         settings, state = _load_part(f"{folder}/denoiser", folder)
         self.context_length = settings["context_length"]
         self.denoiser_architecture = Architecture(settings["name"], settings["options"])
-        self.denoiser = denoisers.build(
-            settings["name"],
-            settings["options"],
-            num_actions=self.game.num_actions,
-            latent_shape=self.autoencoder.latent_shape(self.game.height, self.game.width),
-            context_length=self.context_length,
-        ).eval()
+        with torch.device("meta"):
+            self.denoiser = denoisers.build(
+                settings["name"],
+                settings["options"],
+                num_actions=self.game.num_actions,
+                latent_shape=self.autoencoder.latent_shape(self.game.height, self.game.width),
+                context_length=self.context_length,
+            ).eval()
         _load_state(self.denoiser, state, f"{folder}/denoiser")
         self.scheduler = _json(f"{folder}/scheduler/config.json", folder)
 
@@ -157,16 +160,18 @@ def _save_part(folder: str, architecture: Architecture, module: nn.Module, extra
 
 def _load_part(folder: str, model_folder: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     settings = _json(f"{folder}/config.json", model_folder)
-    weights = f"{folder}/model.safetensors"
-    return settings, _tensors(_read(weights, model_folder), weights)
+    return settings, _tensors(f"{folder}/model.safetensors", model_folder)
 
 
 def _load_state(module: nn.Module, state: dict[str, Tensor], where: str) -> None:
+    """Give a module on the meta device its weights, in float32 and the format that convolutions are fastest in."""
+    state = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
     try:
-        module.load_state_dict(state)
+        module.load_state_dict(state, assign=True)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"the weights in {where} do not fit its config.json: {reason}") from None
+    module.to(memory_format=torch.channels_last)
 
 
 def _read(file: str, model_folder: str) -> bytes:
@@ -187,9 +192,13 @@ def _json(file: str, model_folder: str) -> dict[str, Any]:
         raise ValueError(f"{file} is damaged ({error}); copy or train it again.") from None
 
 
-def _tensors(data: bytes, file: str) -> dict[str, Tensor]:
+def _tensors(file: str, model_folder: str) -> dict[str, Tensor]:
+    """Read a safetensors file; one of this machine is mapped into memory instead of being read."""
+    path = storage.local_path(file)
     try:
-        return safetensors.torch.load(data)
+        if path is not None:
+            return safetensors.torch.load_file(path)
+        return safetensors.torch.load(_read(file, model_folder))
     except safetensors.SafetensorError as error:
         raise ValueError(f"{file} is damaged ({error}); copy or train it again.") from None
 

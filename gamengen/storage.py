@@ -49,6 +49,13 @@ def read_json(uri: str) -> Any:
     return json.loads(read_bytes(uri))
 
 
+def local_path(uri: str) -> str | None:
+    """Return the path of a file that lies in this machine's file system; None for any other, or none at all."""
+    files, path = filesystem(uri)
+    is_here = isinstance(files, pyarrow.fs.LocalFileSystem) and exists(uri)
+    return path if is_here else None
+
+
 def exists(uri: str) -> bool:
     files, path = filesystem(uri)
     return files.get_file_info(path).type != pyarrow.fs.FileType.NotFound

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 
@@ -14,7 +15,7 @@ from torch.nn import functional as F
 from gamengen.checkpoint import build_sampler, count_parameters
 from gamengen.config import Config, StageConfig
 from gamengen.game import GameSpec
-from gamengen.models import autoencoders, denoisers, diffusion
+from gamengen.models import architecture, autoencoders, denoisers, diffusion, pretrained
 from gamengen.models.diffusion import Augmentation, Draws, Schedule
 from gamengen.train import denoiser as stage
 from gamengen.train.optimizers import make_optimizers
@@ -36,6 +37,7 @@ def train_step(config: Config, game: GameSpec, frame: np.ndarray) -> str:
         denoiser = stage.build(config, game, shape)
     _denoiser_loss(config, denoiser, shape).backward()
 
+    config = _narrow(config)
     coder = autoencoders.build(config.autoencoder.name, config.autoencoder.options).to(device)
     image = autoencoders.to_images(torch.from_numpy(frame)[None].to(device))
     _step("autoencoder", coder, config.train.autoencoder, lambda: _coder_loss(coder, image))
@@ -44,10 +46,39 @@ def train_step(config: Config, game: GameSpec, frame: np.ndarray) -> str:
     _step("denoiser", small, config.train.denoiser, lambda: _denoiser_loss(config, small, small_shape))
     _sample(config, small.eval(), small_shape)
     sizes = [
-        f"{architecture.name} of {count_parameters(part) / 1e6:.1f}M parameters"
-        for architecture, part in ((config.autoencoder, autoencoder), (config.denoiser, denoiser))
+        f"{chosen.name} of {count_parameters(part) / 1e6:.1f}M parameters"
+        for chosen, part in ((config.autoencoder, autoencoder), (config.denoiser, denoiser))
     ]
     return f"{' and '.join(sizes)} train on the {device.type}, a frame is sampled"
+
+
+def weights_to_get(config: Config) -> list[str]:
+    """Return a line for each network whose pretrained weights, of a hub, are not on this machine."""
+    lines = []
+    for part, subfolder in (("autoencoder", "vae"), ("denoiser", "unet")):
+        source = getattr(config, part).options.get("pretrained")
+        if source is not None and not pretrained.is_here(source, subfolder):
+            lines.append(
+                f"{part}.options.pretrained: {source} is not on this machine, its training gets it where the hub is "
+                f"within reach. Get it before: hf download {source} --include '{subfolder}/*'"
+            )
+    return lines
+
+
+def _narrow(config: Config) -> Config:
+    """Return the config with Stable Diffusion's networks, where it has them, as narrow as their layers can be.
+
+    At full width a step takes minutes and much memory on a CPU; and a check loads no weights.
+    """
+    replaced = {}
+    for part, package in (("autoencoder", autoencoders), ("denoiser", denoisers)):
+        chosen = getattr(config, part)
+        if chosen.name in ("sd", "unet"):
+            full = architecture.configure(architecture.find(package, chosen.name), chosen.options)
+            channels = [width * full.norm_num_groups // full.channels[0] for width in full.channels]
+            options = {**chosen.options, "channels": channels, "pretrained": None}
+            replaced[part] = dataclasses.replace(chosen, options=options)
+    return dataclasses.replace(config, **replaced)
 
 
 def _step(name: str, network: nn.Module, settings: StageConfig, loss: Callable[[], Tensor]) -> None:

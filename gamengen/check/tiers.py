@@ -118,6 +118,7 @@ def _train_step(tier: Tier, config: Config, play: Play) -> str:
 
     if config.train.use_gpu and not networks.has_gpu():
         tier.notes.append("it trains on a GPU (train.use_gpu), and this machine has none: run its jobs where one is.")
+    tier.notes += networks.weights_to_get(config)
     return networks.train_step(config, play.game, play.episodes[-1].frames[-1])
 
 

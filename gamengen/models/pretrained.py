@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import huggingface_hub
 import torch
 from diffusers import ModelMixin
 
@@ -27,8 +28,12 @@ def load(network: type[_Network], source: str, subfolder: str | None, setting: s
     is_local = folder.is_dir()
     if is_local and subfolder is not None and not (folder / subfolder).is_dir():
         subfolder = None
+    attempts = [(subfolder, None), (subfolder, "fp16"), (None, None)]
+    if is_local:  # one look says which
+        here = folder / (subfolder or "")
+        attempts = [(subfolder, None if list(here.glob("*_model.safetensors*")) else "fp16")]
     reasons = []
-    for place, variant in ((subfolder, None), (subfolder, "fp16"), (None, None))[: 2 if is_local else 3]:
+    for place, variant in attempts:
         try:
             return network.from_pretrained(
                 str(folder) if is_local else source,
@@ -46,6 +51,16 @@ def load(network: type[_Network], source: str, subfolder: str | None, setting: s
         f"`hf download {'<id>' if is_local else source} --include '{subfolder or ''}*' --local-dir <folder>` and set "
         f"{setting}=<folder>, or {setting}=null to train from random weights."
     )
+
+
+def is_here(source: str, subfolder: str) -> bool:
+    """Whether a hub id's network was downloaded before, or a local folder exists; asks no hub."""
+    if Path(source).expanduser().is_dir():
+        return True
+    try:
+        return isinstance(huggingface_hub.try_to_load_from_cache(source, f"{subfolder}/config.json"), str)
+    except ValueError:  # a path, not an id
+        return False
 
 
 def check_sizes(loaded: Mapping[str, Any], expected: Mapping[str, Any], source: str, setting: str) -> None:

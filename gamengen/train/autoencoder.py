@@ -77,6 +77,8 @@ def sample_images(autoencoder: autoencoders.Autoencoder, shard_list: Sequence[st
 
 @torch.no_grad()
 def set_statistics(autoencoder: autoencoders.Autoencoder, shard_list: Sequence[str]) -> None:
-    """Measure the scale of the latents on some of the recorded play."""
+    """Measure the scale of the latents on some of the recorded play; who is pretrained has one already."""
+    if autoencoder.is_pretrained:
+        return
     images = sample_images(autoencoder, shard_list)
     autoencoder.set_statistics(torch.cat([autoencoder.encode_raw(part) for part in images.split(16)]))

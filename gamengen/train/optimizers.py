@@ -38,9 +38,9 @@ def make_optimizers(network: nn.Module, settings: StageConfig) -> list[torch.opt
         {"params": [p for p in rest if p.ndim >= 2], "weight_decay": decay},
         {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
     ]
-    if settings.optimizer == "adafactor":
-        return [torch.optim.Adafactor(groups, lr=rate)]
     on_gpu = bool(parameters) and all(parameter.is_cuda for parameter in parameters)
+    if settings.optimizer == "adafactor":
+        return [torch.optim.Adafactor(groups, lr=rate, foreach=on_gpu)]
     adamw = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.99), fused=on_gpu)
     if settings.optimizer == "adamw":
         return [adamw]

@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 import re
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
 
+from gamengen import config as configs
 from gamengen import envs
 from gamengen.check import agent, game, networks
 from gamengen.config import Config
 from gamengen.data import codec as codecs
-from tests.conftest import load_tiny
+from gamengen.game import GameSpec
+from tests.conftest import ROOT, load_tiny
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +120,21 @@ def test_a_large_network_takes_no_memory_at_full_size(tmp_path, played: game.Pla
     monkeypatch.setattr(networks, "_sample", lambda *_: None)
     told = networks.train_step(config, played.game, played.episodes[0].frames[0])
     assert float(re.search(r"small_unet of ([\d.]+)M", told)[1]) > 1000
+
+
+def test_stable_diffusion_is_built_in_full_and_trains_narrow(tmp_path, monkeypatch) -> None:
+    """Tier 3, 944M parameters: without its weights, which are noted, and within seconds."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    tier3 = configs.load(ROOT / "configs" / "tier3_full_doom.yaml")
+    spec = GameSpec("doom", 256, 320, 17.5, 2, ("none", "attack"), {})
+    told = networks.train_step(tier3, spec, np.zeros((256, 320, 3), np.uint8))
+    assert told.startswith("sd of 83.7M parameters and unet of 860.3M parameters train on the cpu")
+    notes = networks.weights_to_get(tier3)
+    assert [note.partition(":")[0] for note in notes] == [
+        "autoencoder.options.pretrained",
+        "denoiser.options.pretrained",
+    ]
+    assert "hf download CompVis/stable-diffusion-v1-4 --include 'unet/*'" in notes[1]
 
 
 def test_an_agent_that_does_not_learn_is_found(config: Config, monkeypatch) -> None:

@@ -27,6 +27,11 @@ class Autoencoder(nn.Module, ABC):
     factor: int
     margins: tuple[int, int]
 
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether its latents have a scale that a pretrained denoiser knows."""
+        return False
+
     def load_pretrained(self) -> None:
         """Take over the pretrained weights that the config names; by default none. Called once, before training.
 

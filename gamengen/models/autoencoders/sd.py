@@ -71,6 +71,10 @@ class Autoencoder(autoencoders.Autoencoder):
         self.register_buffer("scaling_factor", torch.tensor(config.scaling_factor))
         self.to(memory_format=torch.channels_last)
 
+    @property
+    def is_pretrained(self) -> bool:
+        return self.config.pretrained is not None
+
     def load_pretrained(self) -> None:
         config = self.config
         if config.pretrained is not None:
@@ -118,8 +122,7 @@ class Autoencoder(autoencoders.Autoencoder):
 
     @torch.no_grad()
     def set_statistics(self, raw_latents: Tensor) -> None:
-        """Set the scale of latents of a network that was not pretrained; a pretrained one's denoiser knows its own."""
-        if self.config.pretrained is None:
+        if not self.is_pretrained:
             self.scaling_factor.fill_(1 / raw_latents.float().std().clamp_min(1e-3))
 
     @property
