@@ -108,7 +108,7 @@ def test_the_walk_sees_a_violation() -> None:
 
 
 def test_loops_that_train_know_no_ray() -> None:
-    for name in ("loop", "meter", "optimizers", "flops", "autoencoder", "decoder", "denoiser", "distill"):
+    for name in ("loop", "meter", "optimizers", "flops", "states", "autoencoder", "decoder", "denoiser", "distill"):
         assert not [found for found in _imports(PACKAGE / "train" / f"{name}.py") if found.partition(".")[0] == "ray"]
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from gamengen.config import StageConfig
 from gamengen.data.stream import prefetched
-from gamengen.train import flops
+from gamengen.train import flops, states
 from gamengen.train.meter import Meter, Progress
 from gamengen.train.optimizers import Ema, learning_rate, make_optimizers
 
@@ -57,45 +57,36 @@ def fit(
     Args:
         precision: autocast's type, or None for float32.
         rank, world: which worker this is, of how many.
-        wrap: makes the network data-parallel.
+        wrap: makes the network data-parallel, or shards it.
         compiled: run the network by torch.compile.
         state: what `save` was given earlier; training goes on after its step with the same batches and noise.
         report: called every `log_every` steps and at the end.
-        save: called every `checkpoint_every` steps and at the end with the step and a function that makes the state.
+        save: called every `checkpoint_every` steps and at the end with the step and a function that makes the state,
+            which every worker of a sharded training must call.
 
     Raises:
         FloatingPointError: the loss is not finite.
         ValueError: the batch cannot be shared out.
     """
-    network, first = objective.network.to(device), 0
-    share = _share(settings, world)
-    optimizers, ema = make_optimizers(network, settings), Ema(network, settings.ema_decay)
+    network, first = objective.network.to(device), 0 if state is None else state["step"]
+    _check_batch(settings, world)
     if state is not None:
         network.load_state_dict(state["network"])
-        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        ema.weights, first = {k: v.to(device) for k, v in state["ema"].items()}, state["step"]
-    if first >= settings.steps:
-        return ema.weights
+        if first >= settings.steps:
+            return state["ema"]
     loaded = _loaded(objective.batches(first, rank, world), device)
     autocast = torch.autocast(device.type, dtype=precision) if precision else nullcontext()
     batch = next(loaded)
-    examples = slice(rank * share * settings.accumulation, rank * share * settings.accumulation + share)
+    part, examples = _parts(batch, settings.accumulation, rank)[0]
     with autocast:
-        work = flops.of_step(objective.loss, network, tuple(part[:share] for part in batch), first, examples)
+        work = flops.of_step(objective.loss, network, part, first, examples)
     meter = Meter(settings, first, work * settings.accumulation, flops.peak(device, precision), device, world)
     if compiled:
         network.compile(dynamic=False)
     parallel = wrap(network)
-
-    def snapshot(step: int) -> dict[str, Any]:
-        return {
-            "network": network.state_dict(),
-            "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-            "ema": ema.weights,
-            "step": step,
-        }
-
+    optimizers, ema = make_optimizers(network, settings), Ema(network, settings.ema_decay)
+    if state is not None:
+        states.restore(state, network, optimizers, ema)
     for step in range(first, settings.steps):
         if step > first:
             with meter.waiting():
@@ -103,12 +94,11 @@ def fit(
         for group in itertools.chain.from_iterable(optimizer.param_groups for optimizer in optimizers):
             group["lr"] = learning_rate(settings, step)
         network.zero_grad(set_to_none=True)
-        for number in range(settings.accumulation):
-            part = tuple(value[number * share : (number + 1) * share] for value in batch)
-            start = (rank * settings.accumulation + number) * share
-            with _gradients_shared(parallel, number + 1 == settings.accumulation):
+        parts = _parts(batch, settings.accumulation, rank)
+        for number, (part, examples) in enumerate(parts, start=1):
+            with _gradients_shared(parallel, number == len(parts)):
                 with autocast:
-                    loss = objective.loss(parallel, part, step, slice(start, start + share)) / settings.accumulation
+                    loss = objective.loss(parallel, part, step, examples) / len(parts)
                 loss.backward()
             meter.add(loss)
         torch.nn.utils.clip_grad_norm_(network.parameters(), settings.clip_norm)
@@ -120,28 +110,37 @@ def fit(
             report(progress)
         if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps:
             meter.check(step + 1)
-            save(step + 1, lambda done=step + 1: snapshot(done))
-    return ema.weights
+            save(step + 1, lambda done=step + 1: states.save(network, optimizers, ema, done))
+    return states.whole(ema.weights)
 
 
-def _share(settings: StageConfig, world: int) -> int:
-    """Return the examples that a worker handles at once."""
-    share, rest = divmod(settings.batch_size, world * settings.accumulation)
-    if rest or not share:
+def _check_batch(settings: StageConfig, world: int) -> None:
+    if settings.batch_size % (world * settings.accumulation):
         raise ValueError(
             f"batch_size {settings.batch_size} cannot be shared by {world} workers that accumulate the gradients of "
             f"{settings.accumulation} parts; expected a multiple of {world * settings.accumulation}."
         )
-    return share
+
+
+def _parts(batch: Batch, count: int, rank: int) -> list[tuple[Batch, slice]]:
+    """Return the parts of a worker's batch, each with its place in the global batch."""
+    size = len(batch[0]) // count
+    starts = [(rank * count + number) * size for number in range(count)]
+    pieces = zip(*(value.split(size) for value in batch), strict=True)
+    return [(piece, slice(start, start + size)) for piece, start in zip(pieces, starts, strict=True)]
 
 
 def _loaded(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
-    """Bring batches to the device. A thread makes them and, for a GPU, places them in pinned memory, from which a copy
-    goes on while the GPU computes."""
-    on_gpu = device.type == "cuda"
-    pinned = (tuple(part.pin_memory() if on_gpu else part for part in batch) for batch in batches)
-    for batch in prefetched(pinned):
+    """Bring batches to the device, the next ones while it computes."""
+    for batch in prefetched(_pinned(batches, device) if device.type == "cuda" else batches):
         yield tuple(part.to(device, non_blocking=True) for part in batch)
+
+
+def _pinned(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+    """Place batches in pinned memory, from which a GPU copies by itself; runs in the thread that makes the batches."""
+    torch.cuda.set_device(device)  # of this thread, which would take the first GPU
+    for batch in batches:
+        yield tuple(part.pin_memory() for part in batch)
 
 
 def _gradients_shared(parallel: nn.Module, last: bool) -> AbstractContextManager[None]:

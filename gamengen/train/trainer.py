@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import os
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +26,7 @@ from gamengen.checkpoint import Architecture, Model, weights_fingerprint
 from gamengen.config import Config, StageConfig
 from gamengen.data import shards
 from gamengen.game import GameSpec
-from gamengen.train import autoencoder, decoder, denoiser, distill
+from gamengen.train import autoencoder, decoder, denoiser, distill, states
 from gamengen.train.loop import Objective, fit
 from gamengen.train.meter import Progress
 
@@ -50,6 +51,12 @@ def train(config: Config, stage: Stage) -> dict[str, Any]:
             f"{config.train.num_workers} workers cannot share {config.train.num_lanes} lanes evenly; "
             "expected a divisor. Change train.num_workers, or train.num_lanes in a new run."
         )
+    settings: StageConfig = getattr(config.train, stage)
+    if _is_sharded(config, stage) and (settings.optimizer != "adamw" or config.train.compile):
+        raise ValueError(
+            f"train.sharded, got optimizer {settings.optimizer} and compile {config.train.compile}; expected adamw, as "
+            "Muon and torch's Adafactor need whole matrices (and little memory), and no torch.compile."
+        )
     begun = time.perf_counter()
     folder = f"{config.folder}/{FOLDERS[stage]}"
     game = config.game_spec()
@@ -61,7 +68,6 @@ def train(config: Config, stage: Stage) -> dict[str, Any]:
         return {**finished, "resumed": True, "seconds": round(time.perf_counter() - begun, 1)}
     ray_cluster.connect()
     _objective(config, stage, game, shard_list)  # a user's mistake shows here, in one line
-    settings: StageConfig = getattr(config.train, stage)
     trainer = TorchTrainer(
         _worker,
         train_loop_config={
@@ -144,16 +150,30 @@ def _worker(job: dict[str, Any]) -> None:
         precision=precision(config.train.precision, device),
         rank=rank,
         world=world,
-        wrap=ray.train.torch.prepare_model if world > 1 else lambda network: network,
+        wrap=_parallel(config, stage) if world > 1 else lambda network: network,
         compiled=config.train.compile,
         state=_last_state(),
         report=log.report if log else lambda progress: None,
-        save=lambda step, get_state: _checkpoint(step, get_state() if rank == 0 else None),
+        save=lambda step, get_state: _checkpoint(step, get_state(), rank),
     )
     if rank == 0:
         figures = {"phase": "train", "stage": stage, **log.figures()}
+        if _is_sharded(config, stage):  # what was trained is in parts
+            objective = _objective(config, stage, config.game_spec(), job["shards"])
         _write_model(config, stage, objective.network, weights, job, figures)
     ray.train.report({"done": True})
+
+
+def _is_sharded(config: Config, stage: Stage) -> bool:
+    return config.train.sharded and config.train.num_workers > 1 and stage not in _OF_FRAMES  # autoencoders are small
+
+
+def _parallel(config: Config, stage: Stage) -> Callable[[nn.Module], nn.Module]:
+    """Return what lets several workers train a network together."""
+    if _is_sharded(config, stage):
+        return states.shard
+    unused = stage == "distill" and config.train.distill.matching_steps > 0  # one of two networks in every step
+    return functools.partial(ray.train.torch.prepare_model, parallel_strategy_kwargs={"find_unused_parameters": unused})
 
 
 def precision(setting: str, device: torch.device) -> torch.dtype | None:
@@ -173,9 +193,9 @@ def _last_state() -> dict[str, Any] | None:
         return torch.load(Path(folder) / "state.pt", map_location="cpu", weights_only=True)
 
 
-def _checkpoint(step: int, state: dict[str, Any] | None) -> None:
+def _checkpoint(step: int, state: dict[str, Any], rank: int) -> None:
     """Report a checkpoint: a barrier that every worker passes, with the state that rank 0 has."""
-    if state is None:
+    if rank:
         ray.train.report({"step": step})
         return
     with tempfile.TemporaryDirectory() as folder:
