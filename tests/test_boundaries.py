@@ -15,8 +15,8 @@ _NOUNS = ["game", "progress", "envs", "storage", "data", "models", "engine", "ch
 _BELOW = [*_NOUNS, "ray_cluster"]
 _PHASES = ["collect", "encode", "train", "evaluate", "serve"]
 _TOP = ["benchmark", "benchmark_agent", "benchmark_model", "benchmark_networks", "benchmark_rates"]
-_TOP += ["benchmark_recording", "benchmark_scaling", "check", "cli", "local_head", "local_nodes", "paced_game"]
-_TOP += ["pipeline", "play", "submission"]  # fronts, as the jobs are
+_TOP += ["benchmark_recording", "benchmark_scaling", "check", "cli", "job_log", "job_needs", "local_head"]
+_TOP += ["local_nodes", "paced_game", "pipeline", "play", "ray_token", "submission", "submit"]  # fronts, as the jobs are
 
 # module -> the modules of gamengen that it may import, beside itself
 ALLOWED = {
