@@ -205,6 +205,18 @@ class EncodeConfig:
 
 
 @dataclass(frozen=True)
+class TablesConfig:
+    """The paper's comparisons; an empty one is left out. See `gamengen.evaluate.tables`."""
+
+    num_windows: int  # of num_windows, for every row
+    num_starts: int  # of num_horizon_starts, for every drift curve
+    sampling_steps: tuple[int, ...]
+    context_lengths: tuple[int, ...]
+    noise_levels: tuple[float, ...]
+    models: dict[str, str]  # label -> folder of another model of the same game
+
+
+@dataclass(frozen=True)
 class EvaluateConfig:
     """What is measured on held-out episodes, and on how many."""
 
@@ -218,6 +230,12 @@ class EvaluateConfig:
     num_workers: int  # 1 works in the job's own process, more share the work as Ray tasks
     use_gpu: bool
     video_frames: int
+    # Metrics that need weights: null leaves them out, "download" takes the usual ones, or a path, at will with its
+    # checksum (/data/i3d.pt#sha256=...); see gamengen.metrics.weights.
+    lpips: str | None
+    fvd: str | None
+    inverse_dynamics_steps: int  # of the network that judges whether actions are followed; 0 leaves it out
+    tables: TablesConfig
 
 
 @dataclass(frozen=True)
@@ -298,9 +316,10 @@ def from_dict(tree: dict[str, Any], where: str = "config") -> Config:
     collect = config.collect
     if collect.import_folder is not None:
         collect = dataclasses.replace(collect, import_folder=_place(collect.import_folder, "collect.import", where))
+    evaluate = _placed_weights(config.evaluate, where)
     if not config.run or "/" in config.run:
         raise ValueError(f"{where}: run must be a folder's name, got {config.run!r}.")
-    return dataclasses.replace(config, storage=storage, collect=collect)
+    return dataclasses.replace(config, storage=storage, collect=collect, evaluate=evaluate)
 
 
 def build(owner: type[_Settings], tree: dict[str, Any], key: str = "", where: str = "config") -> _Settings:
@@ -341,6 +360,20 @@ def _place(place: str, key: str, where: str) -> str:
     return str(path)
 
 
+def _placed_weights(evaluate: EvaluateConfig, where: str) -> EvaluateConfig:
+    """Return the settings with paths of weights and models that mean the same on every machine."""
+    paths = {key: getattr(evaluate, key) for key in ("lpips", "fvd")}
+    placed = {
+        key: place if place in (None, "download") else _place(place, f"evaluate.{key}", where)
+        for key, place in paths.items()
+    }
+    models = {
+        label: _place(place, f"evaluate.tables.models.{label}", where)
+        for label, place in evaluate.tables.models.items()
+    }
+    return dataclasses.replace(evaluate, **placed, tables=dataclasses.replace(evaluate.tables, models=models))
+
+
 def _apply(tree: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals:
@@ -350,7 +383,11 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         if not isinstance(node.get(part), dict):
             raise ValueError(f"override {override!r}: {_unknown('.'.join(parts[: depth + 1]), part, node)}")
         node = node[part]
-    free = len(parts) > 1 and parts[-2] in ("options", "policies")  # mappings whose keys belong to someone else
+    free = len(parts) > 1 and parts[-2] in (
+        "options",
+        "policies",
+        "models",
+    )  # mappings whose keys belong to someone else
     if parts[-1] not in node and not free:
         raise ValueError(f"override {override!r}: {_unknown(key, parts[-1], node)}")
     value = yaml.safe_load(text)

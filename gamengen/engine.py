@@ -16,6 +16,8 @@ from gamengen.models import autoencoders
 from gamengen.models.cuda_graph import CudaGraph
 from gamengen.models.sampler import Sampler
 
+_ENCODED_AT_ONCE = 64  # frames: long contexts of many games together would not fit
+
 
 @dataclass(frozen=True)
 class EngineState:
@@ -144,7 +146,8 @@ class GameEngine:
         """
         batch, length = frames.shape[:2]
         recent = torch.from_numpy(np.ascontiguousarray(frames[:, -self.context_length :])).to(self.device)
-        latents = self.autoencoder.encode(autoencoders.to_images(recent.flatten(0, 1)))
+        parts = recent.flatten(0, 1).split(_ENCODED_AT_ONCE)
+        latents = torch.cat([self.autoencoder.encode(autoencoders.to_images(part)) for part in parts])
         latents = latents.unflatten(0, (batch, -1))
         return self.begin_latents(latents, torch.as_tensor(np.asarray(actions).reshape(batch, length - 1)), seeds)
 

@@ -161,18 +161,25 @@ def run(config_path: str, overrides: list[str], cluster: Cluster) -> dict[str, A
     return summary
 
 
+_ON_THE_PAGE = ("fast", "real", "seconds", "reasons", "intervals", "tables", "contents", "decoder")  # and only there
+
+
 def table(scores: dict[str, Any]) -> str:
     """Return the figures of `summary-evaluate.json` as lines of text: the normal mode beside the fast one."""
-    fast = scores.get("fast") or {}
-    rows = [("", "normal", "fast")]
-    for key, value in scores.items():
-        if key in ("fast", "seconds", "reasons") or value is None or isinstance(value, str | bool):
-            continue
-        if isinstance(value, dict):
-            rows += [(f"{key} {part}", value[part], (fast.get(key) or {}).get(part)) for part in value]
-        else:
-            rows.append((key, value, fast.get(key)))
+    fast = _figures(scores.get("fast") or {})
+    rows = [("", "normal", "fast"), *((name, value, fast.get(name)) for name, value in _figures(scores).items())]
     return "\n".join(f"  {name:<32}{_figure(normal):>10}{_figure(quick):>10}" for name, normal, quick in rows)
+
+
+def _figures(scores: dict[str, Any]) -> dict[str, Any]:
+    """Return the numbers of a summary by their names, those of groups as "group name"."""
+    found: dict[str, Any] = {}
+    for key, value in scores.items():
+        if key not in _ON_THE_PAGE and isinstance(value, dict):
+            found |= {f"{key} {part}": figure for part, figure in _figures(value).items()}
+        elif key not in _ON_THE_PAGE and isinstance(value, int | float) and not isinstance(value, bool):
+            found[key] = value
+    return found
 
 
 def _figure(value: Any) -> str:

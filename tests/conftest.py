@@ -55,6 +55,7 @@ TINY = (
     "evaluate.rollout_frames=12",
     "evaluate.batch_size=4",
     "evaluate.video_frames=8",
+    "evaluate.inverse_dynamics_steps=2",
     "serve.threads=1",
 )
 

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from gamengen.data import codec as codecs
+from gamengen.data.lazy import FrameCache, LazyFrames
 from gamengen.game import GameSpec
 
 SCHEMA_VERSION = "1"
@@ -125,8 +126,11 @@ def to_latent_row(chunk: Chunk) -> dict[str, Any]:
     return row
 
 
-def from_row(row: Mapping[str, Any]) -> Chunk:
-    """Decode a row of either schema; raises ValueError naming the episode when its bytes do not decode."""
+def from_row(row: Mapping[str, Any], cache: FrameCache | None = None) -> Chunk:
+    """Decode a row of either schema; raises ValueError naming the episode when its bytes do not decode.
+
+    With a cache, the frames of a frame row are `LazyFrames`, decoded when they are looked at.
+    """
     num_frames = int(row["num_frames"])
     name = f"episode {row['episode']} chunk {row['chunk']}"
     if "latents" in row:
@@ -134,6 +138,8 @@ def from_row(row: Mapping[str, Any]) -> Chunk:
         if len(row["latents"]) != 2 * int(np.prod(shape)):
             raise ValueError(f"{name}: {len(row['latents'])} bytes of latents; expected float16 {shape}.")
         frames = np.frombuffer(row["latents"], dtype=np.float16).reshape(shape)
+    elif cache is not None:
+        frames = LazyFrames.of_row(row, name, cache)
     else:
         frames = codecs.decode(row["frames"], row["codec"], num_frames, name)
     return Chunk(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,7 @@ import pyarrow.compute
 import pyarrow.parquet as pq
 
 from gamengen.data.chunk import Chunk, from_row, game_of
+from gamengen.data.lazy import FrameCache, LazyFrames
 from gamengen.game import GameSpec
 from gamengen.storage import exists, filesystem, list_files, read_json, write_bytes, write_json  # noqa: F401
 
@@ -20,7 +22,8 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Episode:
-    """A whole episode: frames (uint8) or latents (float16) [T, ...], and the T-1 actions and rewards between them.
+    """A whole episode: frames (uint8, or `LazyFrames`) or latents (float16) [T, ...], and the T-1 actions and rewards
+    between them.
 
     `variables` are the game's numbers at every frame, float32 [T] by name, where the game has any.
     """
@@ -76,26 +79,29 @@ def read(shard: str, columns: Sequence[str] | None = None) -> pa.Table:
         raise ValueError(f"{shard} cannot be read: {error}") from None
 
 
-def chunks(shard: str, split: str | None = None) -> Iterator[Chunk]:
-    """Decode the chunks of a shard in the order in which they were written, of one split or of all."""
+def chunks(shard: str, split: str | None = None, cache: FrameCache | None = None) -> Iterator[Chunk]:
+    """Decode the chunks of a shard in the order in which they were written, of one split or of all.
+
+    With a cache, their frames are decoded when they are looked at.
+    """
     table = read(shard)
     if split is not None:
         table = table.filter(pa.compute.equal(table["split"], split))
     for batch in table.to_batches(max_chunksize=1):
         yield from_row(
-            {name: column[0].as_py() for name, column in zip(batch.schema.names, batch.columns, strict=True)}
+            {name: column[0].as_py() for name, column in zip(batch.schema.names, batch.columns, strict=True)}, cache
         )
 
 
-def episodes(shards: Sequence[str], split: str | None = None) -> Iterator[Episode]:
-    """Join the chunks of each episode; all chunks of an episode stand in one shard, in order.
+def episodes(shards: Sequence[str], split: str | None = None, cache: FrameCache | None = None) -> Iterator[Episode]:
+    """Join the chunks of each episode; all chunks of an episode stand in one shard, in order; for `cache` see `chunks`.
 
     Raises:
         ValueError: an episode with a missing chunk.
     """
     for shard in shards:
         parts: list[Chunk] = []
-        for chunk in chunks(shard, split):
+        for chunk in chunks(shard, split, cache):
             if parts and parts[0].episode != chunk.episode:
                 yield _join(parts, shard)
                 parts = []
@@ -112,7 +118,7 @@ def _join(parts: list[Chunk], shard: str) -> Episode:
         expected += len(part.frames)
     return Episode(
         id=parts[0].episode,
-        frames=np.concatenate([part.frames for part in parts]) if len(parts) > 1 else parts[0].frames,
+        frames=_joined([part.frames for part in parts]),
         actions=np.concatenate([part.actions for part in parts])[: expected - 1],
         rewards=np.concatenate([part.rewards for part in parts])[: expected - 1],
         terminated=parts[-1].terminated,
@@ -121,3 +127,9 @@ def _join(parts: list[Chunk], shard: str) -> Episode:
         variables={name: np.concatenate([part.variables[name] for part in parts]) for name in parts[0].variables},
         level=parts[0].level,
     )
+
+
+def _joined(frames: list[Any]) -> Any:
+    if len(frames) == 1:
+        return frames[0]
+    return LazyFrames.concatenate(frames) if isinstance(frames[0], LazyFrames) else np.concatenate(frames)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
 import os
@@ -20,9 +21,12 @@ from gamengen import envs, ray_cluster, storage
 from gamengen.config import Config
 from gamengen.data import shards
 from gamengen.envs import Probes
-from gamengen.evaluate import measure, report, rollouts, summary
+from gamengen.evaluate import contents, decoders, held_out, inverse_dynamics, measure, report, rollouts, summary, tables
+from gamengen.evaluate.groups import Groups
+from gamengen.evaluate.judges import Judges
 from gamengen.evaluate.measure import MODELS, ModelFigures, RealFigures
-from gamengen.evaluate.pixels import Horizons, NextFrame
+from gamengen.evaluate.rollouts import Rollouts
+from gamengen.evaluate.tables import Row, RowFigures
 
 logger = logging.getLogger(__name__)
 
@@ -44,31 +48,45 @@ def evaluate(config: Config) -> dict[str, Any]:
             f"no model in {config.folder}/denoiser; expected a trained denoiser. "
             "Train it first: python -m jobs.train --config ... stage=denoiser."
         )
-    signature = _signature(config, modes)
+    reasons = Judges.load(config.evaluate).reasons  # before hours of work: are all weights there?
+    signature = {**_signature(config, modes), "missing": sorted(reasons)}
     stored = storage.read_json(f"{folder}/evaluation.json") if storage.exists(f"{folder}/evaluation.json") else {}
     if stored.get("signature") == signature:
         logger.info("these models are evaluated already: nothing left to do.")
         seconds = round(time.perf_counter() - begun, 1)
         return {**stored["summary"], "resumed": True, "seconds": seconds}
-    probes: Probes | None = getattr(envs.load(config.game.name), "PROBES", None)
+    probes = _probes(config)
+    for reason in reasons.values():
+        logger.info("%s", reason)
+    inverse_dynamics.prepare(config)
+    known = contents.prepare(config)
     measured = _measure(config, list(modes))
-    result = _summarise(config, measured.modes, measured.real, probes)
+    result = _summarise(config, measured, probes, known)
+    result["reasons"] |= reasons
+    decoded = decoders.measure(config)
+    result["decoder"] = decoders.figures_of(decoded)
     result |= {"report": f"{folder}/report.html", "resumed": False}
     result["seconds"] = round(time.perf_counter() - begun, 1)
-    report.write(config, folder, measured.modes, measured.real, probes, result, measured.hardware)
+    report.write(config, folder, measured.modes, measured.real, probes, result, measured.hardware, decoded)
     storage.write_json(f"{folder}/evaluation.json", {"signature": signature, "summary": result})
     return result
 
 
 def _summarise(
-    config: Config, figures: dict[str, ModelFigures], real: RealFigures | None, probes: Probes | None
+    config: Config, measured: Measured, probes: Probes | None, known: dict[str, Any] | None
 ) -> dict[str, Any]:
-    fast = figures.get("fast")
-    result = {"phase": "evaluate", **summary.of_model(config, figures["normal"], real, probes)}
+    normal, fast, real = measured.modes["normal"], measured.modes.get("fast"), measured.real
+    result = {"phase": "evaluate", **summary.of_model(config, normal, real, probes)}
     result["fast"] = summary.of_model(config, fast, real, probes) if fast else None
     if fast is None:
         result["reasons"]["fast"] = "no distilled model; train one with stage=distill"
     result["real"] = summary.of_real(config, real, probes)
+    for figures, of in ((result, normal), (result["fast"], fast)):
+        if figures:
+            figures["contents"] = contents.figures_of(config, of.contents, known)
+    base = normal.baselines
+    whole = tables.RowFigures(normal.next_frame.scores, base.copy_last, base.ceiling, normal.horizons.scores, base.hold)
+    result["tables"] = tables.figures_of(config, measured.rows) | measured.groups.figures_of(config, whole)
     return result
 
 
@@ -92,6 +110,8 @@ class Measured:
 
     modes: dict[str, ModelFigures]
     real: RealFigures | None
+    rows: dict[Row, RowFigures]
+    groups: Groups
     hardware: str
 
 
@@ -111,46 +131,46 @@ def _measure(config: Config, modes: Sequence[str]) -> Measured:
         parts = ray.get([task.remote(config, modes, rank, world) for rank in range(world)])
     reals = [part.real for part in parts if part.real is not None]
     hardware = parts[0].hardware + (f", {world} workers" if world > 1 else "")
-    figures = {mode: _merge_model([part.modes[mode] for part in parts]) for mode in modes}
-    return Measured(figures, _merge_real(reals), hardware)
+    figures = {mode: _merge([part.modes[mode] for part in parts]) for mode in modes}
+    real = dataclasses.replace(_merge(reals), references=reals[0].references) if reals else None
+    rows, groups = (_merge([getattr(part, name) for part in parts]) for name in ("rows", "groups"))
+    return Measured(figures, real, rows, groups, hardware)
 
 
 def _share(config: Config, modes: Sequence[str], rank: int, world: int) -> Measured:
     if world > 1:
         form = f"%(asctime)s worker {rank}: %(message)s"
         logging.basicConfig(level=logging.INFO, format=form, datefmt="%H:%M:%S", force=True)
-    real = measure.measure_real(config, rank, world)
-    figures = {mode: measure.measure_model(config, mode, rank, world) for mode in modes}
-    return Measured(figures, real, _hardware(config))
+    episodes = held_out.load(f"{config.folder}/gameplay", config.game_spec(), config.seed)
+    work = measure.plan(config, episodes, _probes(config)).share(rank, world)
+    judges = Judges.load(config.evaluate)
+    return Measured(
+        real=measure.measure_real(config, episodes, work, rank, world),
+        modes=measure.measure_models(config, modes, work, judges, rank, world),
+        rows=tables.measure(config, work.table_windows, work.table_starts, judges),
+        groups=Groups.of(config, work.windows, work.horizons),
+        hardware=_hardware(config),
+    )
 
 
-def _merge_model(parts: Sequence[ModelFigures]) -> ModelFigures:
+def _probes(config: Config) -> Probes | None:
+    return getattr(envs.load(config.game.name), "PROBES", None)
+
+
+def _merge(parts: Sequence[Any]) -> Any:
+    """Join what the workers measured: arrays one after the other, dataclasses and dicts entry by entry."""
+    parts = [part for part in parts if part is not None] or [None]
     first = parts[0]
-    games = [part.rollouts for part in parts if part.rollouts is not None]
-    return ModelFigures(
-        NextFrame(**{
-            name: np.concatenate([getattr(part.next_frame, name) for part in parts])
-            for name in NextFrame.__dataclass_fields__
-        }),
-        Horizons(
-            np.concatenate([part.horizons.psnr for part in parts]),
-            np.concatenate([part.horizons.hold for part in parts]),
-            first.horizons.clips,
-        ),
-        _join([part.followed for part in parts]) if first.followed is not None else None,
-        rollouts.merge(games) if games else None,
-    )  # fmt: skip
-
-
-def _merge_real(parts: Sequence[RealFigures]) -> RealFigures | None:
-    if not parts:
-        return None
-    joined = rollouts.merge([part.rollouts for part in parts])
-    return RealFigures(_join([part.followed for part in parts]), joined, parts[0].references)
-
-
-def _join(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    if isinstance(first, Rollouts):
+        return rollouts.merge(parts)
+    if isinstance(first, np.ndarray):
+        return np.concatenate([part for part in parts if part.size] or [first])
+    if isinstance(first, dict):
+        return {key: _merge([part[key] for part in parts]) for key in first}
+    if dataclasses.is_dataclass(first):
+        names = [field.name for field in dataclasses.fields(first)]
+        return type(first)(*(_merge([getattr(part, name) for part in parts]) for name in names))
+    return first  # films are the first worker's
 
 
 def _hardware(config: Config) -> str:

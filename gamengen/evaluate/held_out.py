@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,12 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from gamengen.data import shards
+from gamengen.data.lazy import FrameCache
 from gamengen.data.shards import Episode
-from gamengen.data.window import pad_context
+from gamengen.data.window import action_changes, pad_context
 from gamengen.game import GameSpec
 
 SPLIT = "test"
-MAX_BYTES = 1 << 30  # of frames in memory; of more held-out play, a part is taken
+MAX_BYTES = 1 << 30  # of encoded frames, and of decoded ones; of more held-out play, a part is taken
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,11 @@ class Start:
     def seed(self) -> int:
         """The moment's own seed, so that its figures do not depend on which worker measures it."""
         return zlib.crc32(f"{self.episode.id}/{self.frame}".encode())
+
+    @property
+    def last(self) -> np.ndarray:
+        """The frame before the moment, uint8 [H, W, 3]."""
+        return self.episode.frames[self.frame - 1]
 
     def future(self, count: int) -> np.ndarray:
         """Return the recorded frames that follow, uint8 [<= count, H, W, 3]."""
@@ -45,7 +52,7 @@ def load(folder: str, game: GameSpec, seed: int) -> list[Episode]:
     order = np.random.default_rng(seed).permutation(len(names))
     episodes: list[Episode] = []
     size = 0
-    for episode in shards.episodes([names[index] for index in order], SPLIT):
+    for episode in shards.episodes([names[index] for index in order], SPLIT, FrameCache(MAX_BYTES)):
         if len(episode) < 2:
             continue
         size += episode.frames.nbytes
@@ -108,6 +115,22 @@ def draw_free(
         if len(starts) == count:
             break
     return starts
+
+
+def draw_changes(episodes: Sequence[Episode], count: int, seed: int, *, after: int) -> list[Start]:
+    """Draw up to `count` moments at which the player changed the action, as evenly over the new actions as there are.
+
+    Moments have `after` frames behind them.
+    """
+    by_action: dict[int, list[Start]] = {}
+    for episode in episodes:
+        for frame in action_changes(episode):
+            if frame >= after:
+                by_action.setdefault(int(episode.actions[frame - 1]), []).append(Start(episode, int(frame)))
+    rng = np.random.default_rng(seed)
+    queues = [[starts[index] for index in rng.permutation(len(starts))] for _, starts in sorted(by_action.items())]
+    rounds = itertools.zip_longest(*queues)
+    return list(itertools.islice((start for turn in rounds for start in turn if start is not None), count))
 
 
 def pasts(starts: Sequence[Start], context_length: int) -> tuple[np.ndarray, np.ndarray]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import logging
 import os
 import time
@@ -12,13 +14,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from gamengen import envs
+from gamengen import envs, storage
 from gamengen.config import Config
 from gamengen.data.shards import Episode
 from gamengen.engine import GameEngine
 from gamengen.envs import Probes
-from gamengen.evaluate import held_out, pixels, rollouts
+from gamengen.evaluate import contents, following, held_out, inverse_dynamics, pixels, rollouts
+from gamengen.evaluate.contents import ContentsNetwork, Seen
+from gamengen.evaluate.following import Following
 from gamengen.evaluate.held_out import Start
+from gamengen.evaluate.inverse_dynamics import InverseDynamics
+from gamengen.evaluate.judges import Judges
 from gamengen.game import GameSpec
 
 logger = logging.getLogger(__name__)
@@ -31,10 +37,13 @@ _LATEST_AGE = 250  # frames after a start at which a rollout begins at the lates
 class ModelFigures:
     """What was measured of a model; `followed` and `rollouts` are None for a game without probes."""
 
+    baselines: pixels.Baselines
     next_frame: pixels.NextFrame
     horizons: pixels.Horizons
-    followed: dict[str, np.ndarray] | None
-    rollouts: rollouts.Rollouts | None
+    following: Following | None = None
+    contents: Seen | None = None
+    followed: dict[str, np.ndarray] | None = None
+    rollouts: rollouts.Rollouts | None = None
 
 
 @dataclass
@@ -47,6 +56,14 @@ class RealFigures:
 
 
 @dataclass(frozen=True)
+class Networks:
+    """The networks of the run that judge pictures; None where they are left out."""
+
+    actions: InverseDynamics | None
+    contents: ContentsNetwork | None
+
+
+@dataclass(frozen=True)
 class Plan:
     """Which moments are used for what: drawn from the seed, the same for every mode and number of workers."""
 
@@ -54,6 +71,11 @@ class Plan:
     horizons: list[Start]
     free: list[Start]
     rollouts: list[Start]
+    changes: list[Start]
+    contents: list[Start]  # of games in which the network of `contents` looks for enemies and items
+    contents_keys: list[np.ndarray]  # the actions from there on, int64 [rollout_frames] each
+    table_windows: list[Start]
+    table_starts: list[Start]
 
     def share(self, rank: int, world: int) -> Plan:
         """Return every `world`-th moment, from `rank` on."""
@@ -72,41 +94,70 @@ def plan(config: Config, episodes: Sequence[Episode], probes: Probes | None) -> 
         if probes
         else []
     )
+    length, farthest = config.denoiser.context_length, max(settings.horizons)
+    windows = held_out.draw(episodes, settings.num_windows, seed + 2, after=length)
+    starts = held_out.draw(episodes, settings.num_horizon_starts, seed + 3, after=length, before_end=farthest)
+    young: list[Start] = []
+    if contents.offered(config):
+        young = held_out.draw(episodes, settings.num_rollouts, seed + 6, after=length, first=length + 20)
     return Plan(
-        windows=held_out.draw(episodes, settings.num_windows, seed + 2, after=config.denoiser.context_length),
-        horizons=held_out.draw(
-            episodes, settings.num_horizon_starts, seed + 3,
-            after=config.denoiser.context_length, before_end=max(settings.horizons),
-        ),
+        windows=windows,
+        horizons=starts,
         free=free,
         rollouts=_repeated(rollout_starts, settings.num_rollouts),
-    )  # fmt: skip
-
-
-def measure_model(config: Config, mode: str, rank: int, world: int) -> ModelFigures:
-    """Measure a worker's share of one mode."""
-    engine = GameEngine.from_pretrained(
-        f"{config.folder}/{MODELS[mode]}", device="cuda" if config.evaluate.use_gpu else "cpu"
+        changes=held_out.draw_changes(episodes, settings.num_action_starts, seed + 5, after=length + following.AHEAD),
+        contents=young,
+        contents_keys=list(contents.actions_from(young, episodes, settings.rollout_frames).T),
+        table_windows=windows[: settings.tables.num_windows],
+        table_starts=starts[: settings.tables.num_starts],
     )
-    if not config.evaluate.use_gpu:
-        _choose_threads(engine, max(1, (os.cpu_count() or 1) // world))
+
+
+def measure_models(
+    config: Config, modes: Sequence[str], work: Plan, judges: Judges, rank: int, world: int
+) -> dict[str, ModelFigures]:
+    """Measure a worker's share of every mode; baselines once for all that have the same autoencoder."""
+    settings = config.evaluate
     probes: Probes | None = getattr(envs.load(config.game.name), "PROBES", None)
-    episodes = held_out.load(f"{config.folder}/gameplay", engine.game, config.seed)
-    return measure_engine(
-        config, engine, plan(config, episodes, probes).share(rank, world), probes, f"{mode} mode", rank
-    )
+    networks = Networks(inverse_dynamics.load(config), contents.load(config))
+    figures, known = {}, {}
+    for mode in modes:
+        folder = f"{config.folder}/{MODELS[mode]}"
+        engine = GameEngine.from_pretrained(folder, device="cuda" if settings.use_gpu else "cpu")
+        if not settings.use_gpu:
+            _choose_threads(engine, max(1, (os.cpu_count() or 1) // world))
+        code = hashlib.sha256(storage.read_bytes(f"{folder}/autoencoder/model.safetensors")).hexdigest()
+        if code not in known:
+            horizons, size = settings.horizons, settings.batch_size
+            known[code] = pixels.baselines(engine, work.windows, work.horizons, horizons, judges, size)
+        base = known[code]
+        figures[mode] = measure_engine(config, engine, work, judges, base, networks, probes, f"{mode} mode", rank)
+    return figures
 
 
 def measure_engine(
-    config: Config, engine: Any, work: Plan, probes: Probes | None, name: str, rank: int = 0
+    config: Config,
+    engine: Any,
+    work: Plan,
+    judges: Judges,
+    baselines: pixels.Baselines,
+    networks: Networks,
+    probes: Probes | None,
+    name: str,
+    rank: int = 0,
 ) -> ModelFigures:
     """Measure an engine (or anything that plays like one) on the moments of a plan."""
-    settings = config.evaluate
-    next_frame = pixels.next_frame(engine, work.windows, settings.batch_size, 0 if rank else NUM_PICTURES, name=name)
+    settings, size = config.evaluate, config.evaluate.batch_size
+    num_pictures = 0 if rank else NUM_PICTURES
+    next_frame = pixels.next_frame(engine, work.windows, judges, size, num_pictures, name=name)
     num_clips = 0 if rank else -(-settings.video_frames // max(settings.horizons))
-    horizons = pixels.by_horizon(engine, work.horizons, settings.horizons, settings.batch_size, num_clips, name=name)
+    horizons = pixels.by_horizon(engine, work.horizons, settings.horizons, judges, size, num_clips, name=name)
+    acts, eyes = networks.actions, networks.contents
+    changes = following.measure(engine, work.changes, acts, size) if acts else None
+    seen = contents.measure(engine, work.contents, work.contents_keys, eyes, size, name) if eyes else None
+    figures = ModelFigures(baselines, next_frame, horizons, changes, seen)
     if probes is None:
-        return ModelFigures(next_frame, horizons, None, None)
+        return figures
     followed = {
         action: pixels.followed(engine, work.free, action, probes, settings.batch_size)
         for action in probes.FOLLOWED_WITHIN
@@ -118,17 +169,18 @@ def measure_engine(
         games = rollouts.GeneratedGames(engine, starts, seeds)
         film = rank == first == 0
         played.append(rollouts.play(games, probes.player(seeds), settings.rollout_frames, name=name, keep_film=film))
-    return ModelFigures(next_frame, horizons, followed, rollouts.merge(played) if played else None)
+    return dataclasses.replace(figures, followed=followed, rollouts=rollouts.merge(played) if played else None)
 
 
-def measure_real(config: Config, rank: int, world: int, num_references: int = 400) -> RealFigures | None:
+def measure_real(
+    config: Config, episodes: Sequence[Episode], work: Plan, rank: int, world: int, num_references: int = 400
+) -> RealFigures | None:
     """Measure a worker's share of the same in the real game, None for a game without probes."""
     probes: Probes | None = getattr(envs.load(config.game.name), "PROBES", None)
     if probes is None:
         return None
     settings, game = config.evaluate, config.game_spec()
-    episodes = held_out.load(f"{config.folder}/gameplay", game, config.seed)
-    starts = plan(config, episodes, probes).share(rank, world).rollouts
+    starts = work.rollouts
     followed, is_free = {}, _is_free(probes, game)
     for action in probes.FOLLOWED_WITHIN:
         taken = held_out.draw_free(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -84,10 +84,19 @@ def horizon_plot(summary: Mapping[str, Any]) -> bytes:
         _curve(axes, figures["psnr_by_horizon"], f"{name} mode", _COLOURS[name])
     _curve(axes, summary["psnr_hold_by_horizon"], "holding the first frame", _COLOURS["copy"])
     _line(axes, summary["psnr_ceiling"], "autoencoder's ceiling", "ceiling")
-    axes.set_xscale("log", base=2)
-    ticks = [int(horizon) for horizon in summary["psnr_by_horizon"]]
-    axes.set_xticks(ticks, [str(tick) for tick in ticks])
-    axes.set(xlabel="frames generated", ylabel="PSNR, dB", title="On its own, with the recorded actions")
+    _horizons(axes, summary["psnr_by_horizon"])
+    axes.set_title("On its own, with the recorded actions")
+    axes.legend(fontsize=8)
+    return _bytes(figure)
+
+
+def curves_plot(curves: Mapping[str, Mapping[str, float | None]], title: str) -> bytes:
+    """PSNR over the number of frames that are generated on and on, one curve per label; the last one is grey."""
+    figure, axes = _figure()
+    for index, (label, values) in enumerate(curves.items()):
+        _curve(axes, values, label, "#999999" if index + 1 == len(curves) else f"C{index}")
+    _horizons(axes, next(iter(curves.values())))
+    axes.set_title(title)
     axes.legend(fontsize=8)
     return _bytes(figure)
 
@@ -125,6 +134,13 @@ def _line(axes: Any, value: float, label: str, colour: str) -> None:
 def _curve(axes: Any, values: Mapping[str, float | None], label: str, colour: str) -> None:
     known = {int(horizon): value for horizon, value in values.items() if value is not None}
     axes.plot(list(known), list(known.values()), "o-", color=colour, label=label)
+
+
+def _horizons(axes: Any, horizons: Iterable[str]) -> None:
+    ticks = [int(horizon) for horizon in horizons]
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.set(xlabel="frames generated", ylabel="PSNR, dB")
 
 
 def _bytes(figure: Figure) -> bytes:

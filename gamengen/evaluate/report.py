@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import datetime
 import html
 import logging
@@ -15,21 +14,23 @@ from gamengen import storage
 from gamengen.config import Config
 from gamengen.data import film
 from gamengen.envs import Probes
-from gamengen.evaluate import pictures, rollouts
+from gamengen.evaluate import pictures, report_tables, rollouts
+from gamengen.evaluate.decoders import Decoded
 from gamengen.evaluate.measure import ModelFigures, RealFigures
+from gamengen.evaluate.report_tables import NOTHING, cell, image
 
 logger = logging.getLogger(__name__)
 _BINS = 5
-_NOTHING = "&ndash;"
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1240px; margin: 2rem auto; padding: 0 1rem; color: #1f2328 }
 h1 { margin-bottom: 0 } h2 { margin-top: 2.2rem; border-bottom: 1px solid #d0d7de } small, .muted { color: #59636e }
 table { border-collapse: collapse } td, th { padding: .25rem .9rem; border-bottom: 1px solid #d0d7de }
 td, th { text-align: right }
 td:first-child, th:first-child { text-align: left } img, video { width: 100%; image-rendering: pixelated }
+.peers td:last-child { text-align: left; font-size: 12px } h3 { margin-bottom: 0 }
 .plots img { width: 49%; image-rendering: auto }
 """
-_ROWS: tuple[tuple[str, str, str], ...] = (  # key, words, format
+_ROWS: tuple[tuple[str | tuple[str, ...], str, str], ...] = (  # key, words, format
     ("psnr", "PSNR of the next frame, dB", ".2f"),
     ("psnr_copy_last", "… of a copy of the last frame", ".2f"),
     ("psnr_ceiling", "… of the autoencoder (ceiling)", ".2f"),
@@ -38,6 +39,14 @@ _ROWS: tuple[tuple[str, str, str], ...] = (  # key, words, format
     ("ssim", "SSIM of the next frame", ".4f"),
     ("ssim_copy_last", "… of a copy of the last frame", ".4f"),
     ("ssim_ceiling", "… of the autoencoder (ceiling)", ".4f"),
+    ("lpips", "LPIPS of the next frame (lower is better)", ".4f"),
+    ("lpips_copy_last", "… of a copy of the last frame", ".4f"),
+    ("lpips_ceiling", "… of the autoencoder (ceiling)", ".4f"),
+    (("action_following", "next_frame"), "changes of action seen in the next frame, by inverse dynamics", ".0%"),
+    (("action_following", "on_its_own"), "… after 8 frames on its own", ".0%"),
+    (("action_following", "real"), "… in the recorded frame (ceiling)", ".0%"),
+    (("action_following", "still"), "… in a copy of the last frame", ".0%"),
+    (("action_following", "chance"), "… by chance", ".0%"),
     ("event_rate", "events per 100 frames", ".2f"),
     ("event_rate_ratio", "… against the real game", ".2f"),
     ("crash_rate", "contacts that end the game", ".0%"),
@@ -53,6 +62,10 @@ mean. PSNR is the mean over frames, identical frames count as 60&nbsp;dB. <b>Hor
 own frames with the recorded actions; &ldquo;holding&rdquo; repeats the last recorded frame. After a random event the
 recorded future is only one of many, so that a good model need not match it. PSNR says nothing about whether the game
 stays a game.</p>
+<p><b>Inverse dynamics</b>: a small network that has learnt from recorded play to tell the action from three frames. It
+is asked about moments at which the player changed the action, every action counting the same. Its score on recorded
+frames is the ceiling; a copy of the last frame shows what the past alone gives away. It has never seen generated
+frames: a model may follow an action and still be misjudged where its pictures are blurred.</p>
 """
 _LIMITS_OF_ROLLOUTS = """
 <p><b>Rollouts</b>: a player that sees only the frames, the same in the model and in the real game, which is first
@@ -76,19 +89,27 @@ def write(
     probes: Probes | None,
     summary: Mapping[str, Any],
     hardware: str,
+    decoded: Decoded | None,
 ) -> None:
     """Write report.html, side_by_side.mp4 and, for every mode, its contact sheet and film."""
     rate = config.game_spec().frames_per_second
     frames = pictures.side_by_side(figures["normal"].horizons.clips, config.evaluate.video_frames)
     storage.write_bytes(f"{folder}/side_by_side.mp4", film.encode(frames, rate))
     parts = [_head(config, hardware), _table(summary), *_plots(figures, real, probes, summary)]
+    parts += report_tables.contents(summary)
+    parts += report_tables.decoder(summary, decoded)
+    parts += report_tables.sections(summary)
     parts.append("<h2>Real (left) and generated (right), the same actions</h2>")
     parts.append("<video src='side_by_side.mp4' controls loop autoplay muted></video>")
     for mode, measured in figures.items():
         parts.append(f"<h2>Next frame, {mode} mode: recorded, generated, difference</h2>")
-        parts.append(_image(pictures.strips(measured.next_frame.real, measured.next_frame.generated)))
+        parts.append(image(pictures.strips(measured.next_frame.real, measured.next_frame.generated)))
         if measured.rollouts is not None:
             parts += _rollouts(folder, mode, measured.rollouts, rate)
+        if measured.contents is not None:
+            sheet = pictures.contact_sheet(measured.contents.snapshots.swapaxes(0, 1))
+            parts += [f"<h2>Games with recorded actions, {mode} mode: four of them, time downwards</h2>", image(sheet)]
+    parts += report_tables.compared(summary, _setting(config))
     limits = _LIMITS_OF_PIXELS + (_LIMITS_OF_ROLLOUTS if probes else "")
     parts.append(f"<h2>What the figures mean, and what they do not</h2>{limits}")
     page = f"<!doctype html><meta charset=utf-8><title>{html.escape(config.run)}</title><style>{_STYLE}</style>"
@@ -105,6 +126,12 @@ def _head(config: Config, hardware: str) -> str:
     )
 
 
+def _setting(config: Config) -> str:
+    game = config.game_spec().unpadded()
+    size = f"{game.width}x{game.height}, {game.frames_per_second:g} frames per second"
+    return f"{game.name} {size}, {config.denoiser.context_length} frames of context, {config.denoiser.name}"
+
+
 def _table(summary: Mapping[str, Any]) -> str:
     columns = {"normal mode": summary, "1-step mode": summary["fast"], "real game": summary["real"]}
     columns = {name: column for name, column in columns.items() if column}
@@ -118,9 +145,9 @@ def _table(summary: Mapping[str, Any]) -> str:
         for horizon, hold in summary["psnr_hold_by_horizon"].items()
     ]
     lines = []
-    for key, words, form in [*_ROWS[:8], *horizons, *followed, *_ROWS[8:]]:
-        cells = [_cell(column, key, form) for column in columns.values()]
-        if any(cell != _NOTHING for cell in cells):
+    for key, words, form in [*_ROWS[:11], *horizons, *_fvd(summary), *followed, *_ROWS[11:]]:
+        cells = [cell(column, key, form) for column in columns.values()]
+        if any(cell != NOTHING for cell in cells):
             lines.append(f"<tr><td>{words}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
     sizes = f"{summary['num_windows']} windows, {summary['num_horizon_starts']} starts for the horizons"
     if summary["num_rollouts"]:
@@ -133,6 +160,15 @@ def _table(summary: Mapping[str, Any]) -> str:
     return f"<p>{sizes}.</p><table><tr><th></th>{head}</tr>{''.join(lines)}</table>{notes}"
 
 
+def _fvd(summary: Mapping[str, Any]) -> list[tuple[tuple[str, str, str], str, str]]:
+    """Return the rows of FVD."""
+    rows = []
+    for length, values in (summary["fvd"] or {}).items():
+        beside = f"hold: {values['hold']:.1f}, ceiling: {values['ceiling']:.1f}; {values['num_clips']} clips"
+        rows.append((("fvd", length, "model"), f"FVD of clips of {length} frames ({beside})", ".1f"))
+    return rows
+
+
 def _reasons(reasons: Mapping[str, str]) -> str:
     """Return a list of what is not measured and why, what has the same reason together."""
     by_reason: dict[str, list[str]] = {}
@@ -140,17 +176,6 @@ def _reasons(reasons: Mapping[str, str]) -> str:
         by_reason.setdefault(reason, []).append(name)
     items = [f"<li>{html.escape(', '.join(names))}: {html.escape(why)}</li>" for why, names in by_reason.items()]
     return f"<p>Not measured:</p><ul class=muted>{''.join(items)}</ul>" if items else ""
-
-
-def _cell(column: Mapping[str, Any], key: str | tuple[str, str], form: str) -> str:
-    value = column.get(key) if isinstance(key, str) else column.get(key[0], {}).get(key[1])
-    if value is None:
-        return _NOTHING
-    text = format(value, form)
-    if key == "psnr":
-        low, high = column["intervals"]["psnr"]
-        text += f" <small>({low:.2f} to {high:.2f})</small>"
-    return text
 
 
 def _plots(
@@ -174,18 +199,14 @@ def _plots(
             for name, part in {**played, "real": real.rollouts}.items()
         }
         plots.append(pictures.time_plot(static, shots, "Drift: what should stand still", "PSNR, dB"))
-    return ["<h2>Plots</h2><div class=plots>", *map(_image, plots), "</div>"]
+    return ["<h2>Plots</h2><div class=plots>", *map(image, plots), "</div>"]
 
 
 def _rollouts(folder: str, mode: str, played: rollouts.Rollouts, frames_per_second: float) -> list[str]:
     sheet = pictures.contact_sheet(played.snapshots)
     storage.write_bytes(f"{folder}/rollouts_{mode}.png", sheet)
-    parts = [f"<h2>Rollouts, {mode} mode: four games, time downwards</h2>", _image(sheet)]
+    parts = [f"<h2>Rollouts, {mode} mode: four games, time downwards</h2>", image(sheet)]
     if played.film is not None:
         storage.write_bytes(f"{folder}/rollout_{mode}.mp4", film.encode(played.film, frames_per_second))
         parts.append(f"<p>The first one in full:</p><video src='rollout_{mode}.mp4' controls loop muted></video>")
     return parts
-
-
-def _image(data: bytes) -> str:
-    return f"<img src='data:image/png;base64,{base64.b64encode(data).decode()}'>"

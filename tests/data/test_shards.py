@@ -13,6 +13,7 @@ import pytest
 
 from gamengen.data import shards
 from gamengen.data.chunk import split_of
+from gamengen.data.lazy import FrameCache
 
 
 @pytest.fixture
@@ -98,3 +99,21 @@ def test_the_split_is_the_episode_s_and_takes_its_share() -> None:
     assert splits == [split_of(f"run-{number}", 0.1, 0.2) for number in range(4000)]
     assert splits.count("test") / 4000 == pytest.approx(0.2, abs=0.03)
     assert splits.count("val") / 4000 == pytest.approx(0.1, abs=0.03)
+
+
+def test_lazy_frames_are_the_decoded_ones(recorded) -> None:
+    paths = shards.find(f"{recorded.folder}/gameplay")
+    cache = FrameCache(3 * 16 * 128 * 256 * 3)  # three chunks
+    pairs = list(zip(shards.episodes(paths), shards.episodes(paths, cache=cache), strict=True))
+    assert len(pairs[0][0]) > 32, "an episode of several chunks"
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        decoded, lazy = pairs[rng.integers(len(pairs))]
+        assert len(lazy) == len(decoded) and lazy.frames.nbytes < decoded.frames.nbytes
+        first, last = sorted(rng.integers(0, len(decoded) + 3, 2))
+        assert (lazy.frames[first:last] == decoded.frames[first:last]).all()
+        assert lazy.frames[first:last].shape == decoded.frames[first:last].shape
+        assert (lazy.frames[-1] == decoded.frames[-1]).all()
+    assert cache._bytes <= cache._max_bytes
+    with pytest.raises(IndexError):
+        pairs[0][1].frames[len(pairs[0][0])]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -25,10 +26,13 @@ TINY = (
     "evaluate.num_windows=8", "evaluate.horizons=[1, 4]", "evaluate.num_horizon_starts=3",
     "evaluate.num_action_starts=6", "evaluate.num_rollouts=3", "evaluate.rollout_frames=20", "evaluate.batch_size=2",
     "evaluate.video_frames=7", "evaluate.num_workers=1",
+    "evaluate.inverse_dynamics_steps=0",
 )  # fmt: skip
 
 
-def record(config: Config, num_episodes: int = 4, num_frames: int = 160) -> None:
+def record(
+    config: Config, num_episodes: int = 4, num_frames: int = 160, agent_versions: Sequence[str] = ("scripted",)
+) -> None:
     """Play episodes with the scripted player into one shard of the test split."""
     game = config.game_spec()
     rows = []
@@ -46,7 +50,8 @@ def record(config: Config, num_episodes: int = 4, num_frames: int = 160) -> None
         chunk = Chunk(
             run=config.run, episode=f"episode-{number}", chunk=0, first_frame=0, frames=np.stack(frames),
             actions=np.array(actions, np.int16), rewards=np.zeros(len(actions), np.float32), terminated=terminated,
-            truncated=not terminated, agent_version="scripted", seed=number, node="here", split="test",
+            truncated=not terminated, agent_version=agent_versions[number % len(agent_versions)], seed=number,
+            node="here", split="test",
         )  # fmt: skip
         rows.append(to_row(chunk, codec="delta-zstd", frames_per_second=game.frames_per_second))
     with io.BytesIO() as file:

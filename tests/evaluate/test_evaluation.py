@@ -35,6 +35,9 @@ def test_summary_has_every_key_and_is_json(run: Config, summary: dict) -> None:
     assert summary["fast"] is None and "stage=distill" in summary["reasons"]["fast"]
     low, high = summary["intervals"]["psnr"]
     assert low <= summary["psnr"] <= high
+    assert set(summary["intervals"]["psnr_by_horizon"]) == {"1", "4"} and summary["intervals"]["lpips"] is None
+    for name in ("lpips", "fvd"):
+        assert summary[name] is None and f"evaluate.{name}=download" in summary["reasons"][name]
 
 
 def test_report_and_films_open(run: Config, summary: dict) -> None:
@@ -55,14 +58,14 @@ def test_second_run_has_nothing_to_do_until_something_changes(
 ) -> None:
     calls = []
     monkeypatch.setattr(measure, "measure_real", lambda *_: calls.append("real"))
-    monkeypatch.setattr(measure, "measure_model", lambda *_: calls.append("model"))
+    monkeypatch.setattr(measure, "measure_models", lambda *_: calls.append("models"))
     again = evaluate(run)
     assert again["resumed"] and not calls
     assert {key: again[key] for key in KEYS} == {key: summary[key] for key in KEYS}
     changed = dataclasses.replace(run, evaluate=dataclasses.replace(run.evaluate, num_windows=7))
-    with pytest.raises(AttributeError):  # it goes to work, and the stand-ins return nothing
+    with pytest.raises(TypeError):  # it goes to work, and the stand-ins return nothing
         evaluate(changed)
-    assert calls == ["real", "model"]
+    assert calls == ["real", "models"]
 
 
 def test_work_is_shared_out_without_gap_or_overlap(run: Config) -> None:

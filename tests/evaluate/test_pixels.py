@@ -12,6 +12,7 @@ from torch import nn
 from gamengen.config import Config
 from gamengen.envs.chrome_dino import PROBES
 from gamengen.evaluate import held_out, pixels, summary
+from gamengen.evaluate.judges import Judges
 from gamengen.evaluate.measure import ModelFigures
 
 
@@ -63,10 +64,11 @@ def episodes(run: Config) -> list:
 def test_figures_of_a_perfect_model_and_of_copying(run: Config, episodes: list, perfect: bool) -> None:
     engine = FakeEngine(run.game_spec(), episodes, perfect)
     starts = held_out.draw(episodes, 7, 0, after=4, before_end=5)
-    frame = pixels.next_frame(engine, starts, 3, num_pictures=5)
-    horizons = pixels.by_horizon(engine, starts, (1, 4), 3, num_clips=4)
-    result = summary.of_model(run, ModelFigures(frame, horizons, None, None), None, None)
-    assert len(frame.psnr) == 7 and len(frame.real) == 5 and len(horizons.clips) == 4
+    frame = pixels.next_frame(engine, starts, Judges(), 3, num_pictures=5)
+    horizons = pixels.by_horizon(engine, starts, (1, 4), Judges(), 3, num_clips=4)
+    base = pixels.baselines(engine, starts, starts, (1, 4), Judges(), 3)
+    result = summary.of_model(run, ModelFigures(base, frame, horizons, None, None), None, None)
+    assert len(frame.scores.psnr) == 7 and len(frame.real) == 5 and len(horizons.clips) == 4
     assert result["psnr_ceiling"] == 60.0
     if perfect:
         assert result["psnr"] == 60.0 and result["ssim"] == pytest.approx(1) and result["headroom"] == 1.0
@@ -75,14 +77,50 @@ def test_figures_of_a_perfect_model_and_of_copying(run: Config, episodes: list, 
     else:
         assert result["psnr"] == result["psnr_copy_last"] < 40 and result["headroom"] == 0.0
         assert result["psnr_by_horizon"] == result["psnr_hold_by_horizon"]
-        assert horizons.hold[:, 1].mean() < horizons.hold[:, 0].mean()
+        assert base.hold.psnr[:, 1].mean() < base.hold.psnr[:, 0].mean()
+    for key in ("psnr", "psnr_copy_last", "ssim", "psnr_gain"):
+        low, high = result["intervals"][key]
+        assert low <= result[key] <= high
+    assert result["lpips"] is None and result["fvd"] is None and result["intervals"]["lpips"] is None
+
+
+def test_metrics_that_need_weights_stand_beside_their_baselines(
+    run: Config, episodes: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A distance and features that are worked out by hand stand in for the networks, which are tested by themselves."""
+
+    def distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return np.abs(a.astype(float) - b).mean((1, 2, 3))
+
+    def features(clips: np.ndarray) -> np.ndarray:
+        return np.array([[clip.mean(), np.abs(np.diff(clip.astype(float), axis=0)).mean()] for clip in clips])
+
+    monkeypatch.setattr(pixels, "CLIP_LENGTHS", (2, 4, 16))
+    judges = Judges(distance, features)
+    starts = [*held_out.draw(episodes, 6, 0, after=4, before_end=5), held_out.Start(episodes[0], len(episodes[0]) - 3)]
+    results = {}
+    for perfect in (True, False):
+        engine = FakeEngine(run.game_spec(), episodes, perfect)
+        base = pixels.baselines(engine, starts, starts, (1, 4), judges, 3)
+        frame = pixels.next_frame(engine, starts, judges, 3)
+        horizons = pixels.by_horizon(engine, starts, (1, 4), judges, 3)
+        results[perfect] = summary.of_model(run, ModelFigures(base, frame, horizons, None, None), None, None)
+    good, copy = results[True], results[False]
+    assert good["lpips"] == good["lpips_ceiling"] == 0 < good["lpips_copy_last"] == copy["lpips"]
+    assert list(good["fvd"]) == ["2", "4"], "no clip is longer than the rollouts"
+    assert good["fvd"]["2"]["num_clips"] == 7 and good["fvd"]["4"]["num_clips"] == 6, "none reaches over an end"
+    for length in ("2", "4"):
+        assert good["fvd"][length]["model"] == good["fvd"][length]["ceiling"] == 0 < good["fvd"][length]["hold"]
+        assert copy["fvd"][length]["model"] == copy["fvd"][length]["hold"]
 
 
 def test_without_probes_the_game_s_figures_are_null_with_a_reason(run: Config, episodes: list) -> None:
     engine = FakeEngine(run.game_spec(), episodes, True)
     starts = held_out.draw(episodes, 2, 0)
-    frame, horizons = pixels.next_frame(engine, starts, 2), pixels.by_horizon(engine, starts, (1, 4), 2)
-    result = summary.of_model(run, ModelFigures(frame, horizons, None, None), None, None)
+    frame = pixels.next_frame(engine, starts, Judges(), 2)
+    horizons = pixels.by_horizon(engine, starts, (1, 4), Judges(), 2)
+    base = pixels.baselines(engine, starts, starts, (1, 4), Judges(), 2)
+    result = summary.of_model(run, ModelFigures(base, frame, horizons, None, None), None, None)
     for key in (
         "jump_followed",
         "duck_followed",
@@ -111,5 +149,5 @@ def test_starts_keep_their_bounds_and_pasts_their_episode(episodes: list) -> Non
     assert all(20 <= s.frame <= min(60, len(s.episode) - 30) for s in starts)
     early = held_out.Start(episodes[0], 2)
     frames, actions = held_out.pasts([early], 4)
-    assert (frames[0] == episodes[0].frames[[0, 0, 0, 1]]).all()
+    assert (frames[0] == episodes[0].frames[:2][[0, 0, 0, 1]]).all()
     assert actions[0].tolist() == [0, 0, episodes[0].actions[0]]

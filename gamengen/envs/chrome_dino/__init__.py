@@ -1,7 +1,8 @@
 """Chromium's dinosaur game: exact rules in Python, our own pixel art, and the real thing in `browser.py` to check it.
 
 `SPEC` and `make` are the game's contract; `SCRIPTED` makes a player without learning, for recording and for tests, and
-`PROBES` is what evaluation may ask of a frame; `UNOBSERVED` saves the agent's picture for who does not look.
+`PROBES` and `REGIONS` are what evaluation may ask of a frame; `UNOBSERVED` saves the agent's picture for who does not
+look.
 """
 
 from __future__ import annotations
@@ -15,7 +16,12 @@ from gamengen.envs.chrome_dino.policies import ScriptedPolicy
 SCRIPTED = ScriptedPolicy
 UNOBSERVED = {"observation": "state"}
 
-__all__ = ["PROBES", "SCRIPTED", "SPEC", "UNOBSERVED", "ChromeDinoEnv", "ScriptedPolicy", "make"]
+__all__ = ["PROBES", "REGIONS", "SCRIPTED", "SPEC", "UNOBSERVED", "ChromeDinoEnv", "ScriptedPolicy", "make"]
+
+
+def REGIONS(height: int, width: int) -> dict[str, tuple[slice, slice]]:
+    """Return rows and columns of the score."""
+    return {"score": PROBES.static_regions(height, width)["score"]}
 
 
 def make(**options: Any) -> ChromeDinoEnv:

@@ -1,7 +1,8 @@
 """DOOM on ViZDoom: Freedoom or your own WAD, the paper's actions, observation and reward.
 
 `SPEC` and `make` are the game's contract; `SCRIPTED` makes a player without learning, for recording and for tests;
-`play_raw` is the engine's own loop, for the benchmark, and `UNOBSERVED` saves the automap for who does not look.
+`play_raw` is the engine's own loop, for the benchmark, and `UNOBSERVED` saves the automap for who does not look;
+`REGIONS` tells an evaluation where the status bar is.
 """
 
 from __future__ import annotations
@@ -15,7 +16,12 @@ from gamengen.envs.doom.raw import play_raw
 SCRIPTED = ScriptedPolicy
 UNOBSERVED = {"observation": "none"}
 
-__all__ = ["SCRIPTED", "SPEC", "UNOBSERVED", "DoomEnv", "ScriptedPolicy", "make", "play_raw"]
+__all__ = ["REGIONS", "SCRIPTED", "SPEC", "UNOBSERVED", "DoomEnv", "ScriptedPolicy", "make", "play_raw"]
+
+
+def REGIONS(height: int, width: int) -> dict[str, tuple[slice, slice]]:
+    """Return rows and columns of the status bar: the last 32 of 240 rows."""
+    return {"status bar": (slice(height - 32 * height // 240, height), slice(0, width))}
 
 
 def make(**options: Any) -> DoomEnv:
