@@ -1,6 +1,7 @@
 """The `gamengen` command: `gamengen train --config ... key=value` is `python -m jobs.train --config ... key=value`.
 
-`gamengen data <folder>` takes a folder in place of a config, `gamengen check` none; all else is the jobs' own.
+`gamengen data <folder>` takes a folder in place of a config, `gamengen check` none; `gamengen submit <phase>` runs a
+phase on a cluster; all else is the jobs' own.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ def main() -> None:
         sys.stdout.write(
             "usage: gamengen <phase> --config <yaml> [key=value ...]\n"
             "       gamengen data <folder> [--contact-sheet <png>] [--mp4 <mp4> --episode <id>]\n"
+            "       gamengen submit [--address <url>] <phase or pipeline> --config <yaml> [key=value ...]\n"
             "       gamengen check [--config <yaml> ...]\n\n"
             f"phases: {', '.join(known)}\n"
         )

@@ -1,7 +1,8 @@
 """A small Ray head of this checkout alone: started once, found again, stopped without touching any other Ray.
 
 `ray stop` ends every Ray of the machine and the usual ports may be somebody else's; so this head has its own ports, its
-own temporary folder and its own session of processes, all written down in `<state>/head.json`.
+own temporary folder and its own session of processes, all written down in `<state>/head.json`. It asks for a token,
+`<state>/token`: only its dashboard listens on the loopback address alone, Ray's other ports on every network.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
+from gamengen import ray_token
+
 logger = logging.getLogger(__name__)
 
 DEFAULT_STATE = Path(__file__).resolve().parents[1] / ".ray"
@@ -44,6 +47,11 @@ class Head:
     began: str
     address: str  # of the GCS: RAY_ADDRESS
     dashboard: str  # where jobs are submitted
+    token_path: str = ""  # RAY_AUTH_TOKEN_PATH for what talks to it; empty for a head of a version that had none
+
+    def headers(self) -> dict[str, str]:
+        """Return what requests to its dashboard must carry."""
+        return {"Authorization": f"Bearer {Path(self.token_path).read_text()}"} if self.token_path else {}
 
 
 def running(state: Path = DEFAULT_STATE) -> Head | None:
@@ -82,7 +90,8 @@ def start(state: Path = DEFAULT_STATE) -> Head:
 def _launch(state: Path) -> Head:
     """Start the head's process and write down how it is found."""
     state.mkdir(parents=True, exist_ok=True)
-    temp_folder = _temp_folder(state)
+    temp_folder, token_path = _temp_folder(state), state.resolve() / "token"
+    ray_token.write(token_path)
     gcs, dashboard, client, agent, agent_grpc, metrics = free_ports(6)
     command = [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"),
@@ -95,10 +104,15 @@ def _launch(state: Path) -> Head:
     ]
     with (state / "head.log").open("w") as log:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=_environment()
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env=_environment(token_path),
         )
     address, url = f"127.0.0.1:{gcs}", f"http://127.0.0.1:{dashboard}"
-    head = Head(process.pid, _began(process.pid), address, url)
+    head = Head(process.pid, _began(process.pid), address, url, str(token_path))
     (state / "head.json").write_text(json.dumps(dataclasses.asdict(head), indent=2) + "\n")
     return head
 
@@ -115,15 +129,17 @@ def stop(state: Path = DEFAULT_STATE) -> bool:
             send_signal(head.pid, left, signal.SIGKILL)
             wait_until_gone(head.pid, 0.5)
         shutil.rmtree(_temp_folder(state), ignore_errors=True)
-    (state / "head.json").unlink(missing_ok=True)
+    for name in ("head.json", "token"):
+        (state / name).unlink(missing_ok=True)
     return was_running
 
 
-def _environment() -> dict[str, str]:
-    """The head's environment: nothing that points at another cluster, and no token on the loopback address."""
+def _environment(token_path: Path) -> dict[str, str]:
+    """The head's environment, which its jobs inherit: nothing that points at another cluster, and its own token."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     return kept | {
-        "RAY_AUTH_MODE": "disabled",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token_path),
         "RAY_DEDUP_LOGS": "0",
         "RAY_idle_worker_killing_time_threshold_ms": "600000",
         "RAY_DISABLE_DOCKER_CPU_WARNING": "1",
@@ -162,7 +178,8 @@ def _is_ready(head: Head, state: Path) -> bool:
     while _began(head.pid) == head.began and time.monotonic() < deadline:
         try:
             if "Ray runtime started" in (state / "head.log").read_text(errors="replace"):
-                with opener.open(f"{head.dashboard}/api/jobs/", timeout=10):
+                asked = urllib.request.Request(f"{head.dashboard}/api/jobs/", headers=head.headers())
+                with opener.open(asked, timeout=10):
                     return True
         except OSError:
             pass
@@ -225,7 +242,12 @@ def main() -> None:
         head = start(options.state) if options.command == "start" else running(options.state)
     except ValueError as error:
         sys.exit(f"error: {error}")
-    logger.info("%s", f"Ray runs at {head.address}, dashboard {head.dashboard}" if head else "nothing of ours runs")
+    if head is None:
+        logger.info("nothing of ours runs")
+        return
+    logger.info("Ray runs at %s, dashboard %s", head.address, head.dashboard)
+    if head.token_path:
+        logger.info("RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=%s reaches it", head.token_path)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from gamengen import local_head, storage
+from gamengen import local_head, ray_token, storage
 from gamengen.config import Config
 from gamengen.serve import launch
 
@@ -57,8 +57,9 @@ def play(config: Config, model: str) -> dict[str, Any]:
         ValueError: the game cannot be started.
     """
     if not os.environ.get("RAY_ADDRESS"):
-        os.environ["RAY_AUTH_MODE"] = "disabled"  # as our own head, which listens for this machine alone
-        os.environ["RAY_ADDRESS"] = local_head.start().address
+        head = local_head.start()
+        os.environ["RAY_ADDRESS"] = head.address
+        ray_token.use(head.token_path)
     summary = {**launch.serve_model(model, config.serve), "phase": "play"}
     storage.write_json(f"{config.storage.rstrip('/')}/play-{summary['game']}/summary-play.json", summary)
     return summary

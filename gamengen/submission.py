@@ -4,36 +4,30 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import shlex
 import signal
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any, TextIO
+from typing import Any
 
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
-from gamengen import local_head
+from gamengen import job_needs, local_head, ray_token
+from gamengen.job_log import Follower
 
 logger = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).resolve().parents[1]
-START_SECONDS = 120.0
-_NOT_UPLOADED = [".git", ".venv", ".ray", "runs", "build", "tests", "*.egg-info", "__pycache__", "gamengen/weights"]
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_ACTOR = re.compile(r"^\((?P<name>[\w:.]+)(?: pid=[^)]*)?\) ?")  # who of Ray's processes says it
-_RAY_ACTORS = ("TrainController", "PlacementGroupCleaner", "raylet", "autoscaler", "ServeController", "ProxyActor")
-_NOISE = re.compile(
-    r"^\s|^$|^\{.*\}$|^Traceback|core_worker|TORCH_NCCL|RAY_[A-Z_]*=|Warning: |warnings\.warn|Install gputil|"
-    r"new API stack|worker_pool\.cc|_private/worker\.py|Using blocking ray|object_store|Setting up process group|"
-    r"INFO (worker|job_manager|packaging|streaming_executor|dataset|logging|plan|exchange)|ray-data|rllib_module|"
-    r"Running entrypoint for"
-)
-_WANTED = re.compile(r"No available node types")
-_ERROR = re.compile(r"^(?:error: |(?:[\w.]+\.)?\w*(?:Error|Exception)\b: ?)(?P<text>.*)")
+START_SECONDS = 120.0  # until a head that has just come up takes jobs
+WAIT_SECONDS = 600.0  # until a job has what it needs: time for a cluster to start machines
+_NEEDS_EVERY = 5.0  # seconds
+_STARTS_WITHIN = 20.0  # seconds that a worker may take to start, in which it waits as if its place were not free
+_NOT_UPLOADED = [".git", ".venv", ".ray", "runs", "build", "dist", "tests", "*.egg-info", "__pycache__"]
+_NOT_UPLOADED += ["*.mp4", "gamengen/weights"]
 
 
 class PhaseFailed(Exception):
@@ -44,54 +38,81 @@ class PhaseFailed(Exception):
         self.exit_code = exit_code
 
 
+class LeftRunning(Exception):
+    """Nobody follows the job any longer; it goes on."""
+
+
 class Cluster:
-    """Where jobs are submitted: the cluster of RAY_ADDRESS or RAY_API_SERVER_ADDRESS, or this checkout's own head."""
+    """Where jobs are submitted: the cluster of RAY_ADDRESS or RAY_API_SERVER_ADDRESS, or this checkout's own head.
 
-    def __init__(self, address: str | None = None, start_seconds: float = START_SECONDS) -> None:
+    Attributes:
+        is_own: it is this checkout's head on this machine.
+        wait_seconds: how long a job may wait for resources before it is stopped.
+        on_interrupt: asked at Ctrl+C with the job's id: "stop", "leave" or "follow"; without it, the job is stopped.
+
+    Raises:
+        ValueError: no Ray there, no token or a wrong one; with `token_required`, also a cluster that asks for none.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        wait_seconds: float = WAIT_SECONDS,
+        token_required: bool = False,
+        on_interrupt: Callable[[str], str] | None = None,
+    ) -> None:
         given = address or os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS")
-        if not given:
-            os.environ["RAY_AUTH_MODE"] = "disabled"  # as our own head, which listens for this machine alone
-            given = local_head.start().dashboard
-        self.client = _client(given)
+        self.is_own = not given
+        if given is None or self.is_own:
+            head = local_head.start()
+            given, self._headers = head.dashboard, head.headers()
+        elif given.startswith(("http://", "https://")):
+            self._headers = ray_token.headers(given, token_required)
+        else:  # Ray's own address, as inside a job, where the environment has the token
+            token = ray_token.find() if os.environ.get("RAY_AUTH_MODE") == "token" else ""
+            self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self.client = _client(given, self._headers)
         self.address = self.client.get_address()
-        self.start_seconds = start_seconds
+        self.wait_seconds, self.on_interrupt = wait_seconds, on_interrupt
 
-    def run(self, name: str, module: str, arguments: list[str], log: Path | None) -> None:
-        """Run `python -m <module> <arguments>` as a job and log what it says; `log` gets all of it.
+    def run(self, name: str, module: str, arguments: list[str], log: Path | None = None) -> dict[str, Any]:
+        """Run `python -m <module> <arguments>` as a job, log what it says and return the summary that it ends with.
 
-        Ctrl+C and SIGTERM stop the job, then this process.
+        SIGTERM, and Ctrl+C where nobody is asked, stop the job, then this process.
+
+        Args:
+            name: of the phase, in front of every line.
+            log: a file for all that the job says.
 
         Raises:
-            PhaseFailed: it did not succeed, or did not begin in time.
+            PhaseFailed: it did not succeed, did not begin in time, or waited too long for what it needs.
+            LeftRunning: the user said so at Ctrl+C.
         """
         command = shlex.join(["-m", module, *arguments])
         python = shlex.quote(sys.executable)  # of this environment, if the cluster's machines have it too
         entrypoint = f"python={python}; [ -x $python ] || python=python; exec $python {command}"
         job = f"gamengen-{name}-{uuid.uuid4().hex[:12]}"
         previous = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-        follower = _Follower(name, log)
+        follower = Follower(name, log)
         try:
             self._submit(job, name, entrypoint)
-            info = self._follow(job, follower)
-        except BaseException:
-            self._stop(job)
-            raise
+            info = self._stay(job, follower)
         finally:
             follower.close()
             for number, handler in previous.items():
                 signal.signal(number, handler)
         if info.status != JobStatus.SUCCEEDED:
-            code = info.driver_exit_code or 1
             lines = (info.message or "no reason given").strip().splitlines()
             where = f" All that it said is in {log}." if log else ""
-            raise PhaseFailed(name, code, (follower.error or lines[-1]) + where)
+            raise PhaseFailed(name, _exit_status(info.driver_exit_code), (follower.error or lines[-1]) + where)
+        return follower.summary
 
     def _submit(self, job: str, name: str, entrypoint: str) -> None:
         """Submit; a head that has just come up may need a while until it has an agent that takes jobs."""
-        deadline = time.monotonic() + self.start_seconds
+        deadline = time.monotonic() + START_SECONDS
         while True:
             try:
-                runtime_env: dict[str, Any] = {"working_dir": str(SOURCE), "excludes": _NOT_UPLOADED}
+                runtime_env: dict[str, Any] = {"working_dir": str(working_dir()), "excludes": _NOT_UPLOADED}
                 self.client.submit_job(entrypoint=entrypoint, submission_id=job, runtime_env=runtime_env)
                 return
             except (RuntimeError, ConnectionError) as error:
@@ -101,9 +122,33 @@ class Cluster:
                     raise PhaseFailed(name, 1, f"{self.address} does not take the job: {error}") from None
             time.sleep(1)
 
-    def _follow(self, job: str, follower: _Follower) -> JobDetails:
+    def _stay(self, job: str, follower: Follower) -> JobDetails:
+        """Follow a job to its end; whoever ends this process before has the job stopped, or is asked."""
+        waiting = _Waiting(self, follower.name)
+        while True:
+            try:
+                return self._follow(job, follower, waiting)
+            except SystemExit as interruption:
+                answer = self._answer(job) if interruption.code == 128 + signal.SIGINT else "stop"
+                if answer == "leave":
+                    raise LeftRunning(f"{job} goes on; ray job logs --follow {job} shows what it says") from None
+                if answer == "stop":
+                    self._stop(job)
+                    raise
+            except PhaseFailed as failure:
+                if not isinstance(failure.__cause__, ConnectionError):  # it may well go on where we do not see it
+                    self._stop(job)
+                raise
+
+    def _answer(self, job: str) -> str:
+        try:
+            return self.on_interrupt(job) if self.on_interrupt else "stop"
+        except SystemExit:  # Ctrl+C again
+            return "stop"
+
+    def _follow(self, job: str, follower: Follower, waiting: _Waiting) -> JobDetails:
         """Stay with a job until it has ended."""
-        deadline, failures = time.monotonic() + self.start_seconds, 0
+        failures = 0
         while True:
             try:
                 info = self.client.get_job_info(job)
@@ -112,16 +157,25 @@ class Cluster:
             except (RuntimeError, ConnectionError) as error:
                 failures += 1
                 if failures > 20:
-                    raise PhaseFailed(follower.name, 1, f"{self.address} no longer answers: {error}") from None
+                    reason = f"{self.address} no longer answers: {error}"
+                    raise PhaseFailed(follower.name, 1, reason) from ConnectionError(reason)
                 time.sleep(1)
                 continue
             follower.take(text)
             if info.status.is_terminal():
                 return info
-            if info.status == JobStatus.PENDING and time.monotonic() > deadline:
-                waits = " ".join((info.message or "").split()) or "nothing said why"
-                raise PhaseFailed(follower.name, 1, f"not begun after {self.start_seconds:.0f} s: {waits}")
+            waiting.look(info)
             time.sleep(max(0.5, len(text) / 2e6))  # the whole log comes each time
+
+    def needs(self, info: JobDetails) -> job_needs.Needs | None:
+        """Return what a job waits for; None if nothing, or where the cluster does not say."""
+        if info.status == JobStatus.PENDING:
+            return job_needs.Needs(" ".join((info.message or "has not begun").split()), stuck=True)
+        try:
+            return job_needs.of(self.address, self._headers, info.job_id) if info.job_id else None
+        except (OSError, KeyError, TypeError) as error:  # the log goes on without it
+            logger.debug("cannot see what the job waits for: %s", error)
+            return None
 
     def _stop(self, job: str) -> None:
         try:
@@ -133,49 +187,57 @@ class Cluster:
             logger.warning("could not stop job %s; ray job stop %s ends it", job, job)
 
 
-def _client(address: str) -> JobSubmissionClient:
+class _Waiting:
+    """Tells what a job waits for, and gives up where it cannot work at all for too long."""
+
+    def __init__(self, cluster: Cluster, name: str) -> None:
+        self._cluster, self._name = cluster, name
+        self._looked = self._since = time.monotonic()
+        self._last, self._begun = "", False
+
+    def look(self, info: JobDetails) -> None:
+        """Look every few seconds.
+
+        Raises:
+            PhaseFailed: the job has been stuck for `wait_seconds`.
+        """
+        now = time.monotonic()
+        if now - self._looked < _NEEDS_EVERY:
+            return
+        self._looked, needs = now, self._cluster.needs(info)
+        begun, limit = info.status != JobStatus.PENDING, self._cluster.wait_seconds
+        if not begun:  # a busy head needs a while to start even what needs nothing
+            limit = max(limit, START_SECONDS)
+        if needs is None or not needs.stuck or begun != self._begun:
+            self._since = now
+        self._begun, waited = begun, now - self._since
+        if needs is not None and needs.stuck:
+            if waited > limit:
+                raise PhaseFailed(self._name, 1, f"it waited for {waited:.0f} s and was stopped: {needs.text}.")
+            if needs.text != self._last and waited > _STARTS_WITHIN:
+                logger.info("[%s] %s; waiting up to %.0f s", self._name, needs.text, limit)
+                self._last = needs.text
+
+
+def working_dir() -> Path:
+    """Return what is packed for a job: this checkout or, where gamengen is an installed package, the current folder."""
+    return SOURCE if (SOURCE / "pyproject.toml").exists() else Path.cwd()
+
+
+def _exit_status(code: int | None) -> int:
+    """Return a job's exit status as a shell has it; 1 for a job that somebody stopped."""
+    return 1 if not code else 128 - code if code < 0 else code
+
+
+def _client(address: str, headers: dict[str, str]) -> JobSubmissionClient:
     """Connect; a busy head may not answer the first time."""
     for attempt in range(3):
         try:
-            return JobSubmissionClient(address)
+            return JobSubmissionClient(address, headers=headers)
         except (ConnectionError, RuntimeError) as error:
             reason = str(error).strip().splitlines()[0]
         time.sleep(2 * attempt)
     raise ValueError(f"no Ray takes jobs at {address}: {reason} Start it, or unset RAY_ADDRESS.")
-
-
-class _Follower:
-    """Shows the new lines of a growing log, without Ray's noise, and writes all of them to a file."""
-
-    def __init__(self, name: str, log: Path | None) -> None:
-        self.name, self.error, self._length = name, "", 0
-        self._file: TextIO | None = None
-        if log is not None:
-            log.parent.mkdir(parents=True, exist_ok=True)
-            self._file = log.open("w")
-
-    def take(self, text: str) -> None:
-        """Take the whole log as it is now; an unfinished last line waits."""
-        end = text.rfind("\n") + 1
-        new, self._length = text[self._length : end], max(self._length, end)
-        for line in new.splitlines():
-            self._show(_COLOUR.sub("", line))
-        if self._file is not None and new:
-            self._file.write(new)
-            self._file.flush()
-
-    def _show(self, line: str) -> None:
-        actor = _ACTOR.match(line)
-        text = line[actor.end() :] if actor else line
-        if found := _ERROR.match(text):
-            self.error = found["text"] or text
-        by_ray = actor is not None and actor["name"] in _RAY_ACTORS
-        if _WANTED.search(text) or not (by_ray or _NOISE.search(text)):
-            logger.info("[%s] %s", self.name, text)
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -1,22 +1,17 @@
-"""The whole life of a run as Ray jobs on a real head: every phase, then nothing left; and a phase that fails."""
+"""What the pipeline remembers of a run, and the local head's files; tests/test_submission.py runs it."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
-import socket
 import subprocess
 import sys
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from gamengen import config as configs
 from gamengen import local_head, pipeline, storage
-from tests.conftest import QUICKSTART, ROOT, TINY, load_tiny
+from tests.conftest import ROOT, load_tiny
 
 PHASES = [phase.name for phase in pipeline.PHASES]
 
@@ -108,96 +103,6 @@ def test_the_head_s_sockets_fit_however_deep_the_checkout(tmp_path: Path) -> Non
     finally:
         folder.rmdir()
         local_head._temp_folder(tmp_path).rmdir()
-
-
-@pytest.fixture(scope="module")
-def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local_head.Head]:
-    state = tmp_path_factory.mktemp("head")
-    yield local_head.start(state)
-    leader = local_head.running(state)
-    assert leader is not None
-    assert local_head.stop(state)
-    assert local_head.session(leader.pid) == [] and local_head.running(state) is None
-
-
-@pytest.fixture(scope="module")
-def arguments(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    storage_folder = tmp_path_factory.mktemp("runs")
-    return ["--config", "configs/quickstart.yaml", *TINY, f"storage={storage_folder}", f"serve.port={port}"]
-
-
-def _pipeline(head: local_head.Head, *arguments: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "jobs.pipeline", "--address", head.dashboard, *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False)
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_every_phase_runs_and_a_second_time_there_is_nothing_left(head: local_head.Head, arguments: list[str]) -> None:
-    ended = _pipeline(head, *arguments, timeout=850)
-    assert ended.returncode == 0, ended.stdout[-4000:] + ended.stderr[-2000:]
-    summary = json.loads(ended.stdout.strip().splitlines()[-1])
-    config = configs.load(QUICKSTART, arguments[2:])
-    assert sorted(summary["phases"]) == sorted(PHASES)
-    for name in PHASES:
-        assert storage.read_json(f"{config.folder}/summary-{name}.json"), name
-        assert Path(config.folder, "logs", f"{name}.log").stat().st_size > 0
-    assert Path(summary["report"]).exists()
-    with urllib.request.urlopen(f"{summary['url']}healthz", timeout=10) as answer:
-        assert answer.status == 200
-
-    again = _pipeline(head, *arguments)
-    assert again.returncode == 0, again.stdout + again.stderr
-    assert again.stdout.count("nothing left to do") == len(PHASES)
-    assert json.loads(again.stdout.strip().splitlines()[-1])["seconds"] < 30
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-def test_a_model_folder_is_played_in_place_of_the_run(
-    head: local_head.Head, arguments: list[str], model_folder: str, tmp_path: Path
-) -> None:
-    alone = Path(shutil.copytree(model_folder, tmp_path / "weights" / "denoiser"))  # without play or latents beside it
-    port, before = arguments[-1], sorted(alone.rglob("*"))
-    command = [sys.executable, "-m", "jobs.play", f"model={alone}", f"storage={tmp_path}", port, "serve.threads=1"]
-    ended = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False,
-        env=os.environ | {"RAY_ADDRESS": head.address},
-    )  # fmt: skip
-    assert ended.returncode == 0, ended.stdout[-4000:] + ended.stderr[-2000:]
-    summary = json.loads(ended.stdout.strip().splitlines()[-1])
-    assert summary == storage.read_json(f"{tmp_path}/play-chrome_dino/summary-play.json")
-    assert summary["game"] == "chrome_dino" and summary["detached"] is True
-    with urllib.request.urlopen(f"{summary['url']}api/game", timeout=10) as answer:
-        assert json.load(answer)["model"]["name"] == "weights/denoiser"
-    assert sorted(alone.rglob("*")) == before
-
-    ledger = pipeline.Ledger(configs.load(QUICKSTART, [f"storage={tmp_path}"]))
-    for model, is_there in ((str(alone), True), (f"{ledger.config.folder}/denoiser", False)):
-        written = {"url": summary["url"], "model": model}
-        storage.write_json(f"{ledger.config.folder}/summary-serve.json", written)
-        assert pipeline._still_there(pipeline.PHASES[-1], ledger) is is_there
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-def test_a_phase_that_fails_ends_the_pipeline_with_its_status_and_line(head: local_head.Head, tmp_path: Path) -> None:
-    overrides = [*TINY, f"storage={tmp_path}", "collect.policies={nobody: 1.0}", "agent.num_episodes=1"]
-    config = configs.load(QUICKSTART, overrides)
-    ledger = pipeline.Ledger(config)
-    agent = pipeline.PHASES[0]
-    storage.write_json(f"{config.folder}/{agent.made}", {})
-    storage.write_json(f"{config.folder}/summary-{agent.name}.json", {"phase": agent.name})
-    ledger.note(agent, head.dashboard)
-    ended = _pipeline(head, "--config", "configs/quickstart.yaml", *overrides, timeout=200)
-    assert ended.returncode == 2, ended.stdout + ended.stderr
-    last = ended.stderr.strip().splitlines()[-1]
-    assert last.startswith("error: collect failed (exit status 2)") and "nobody" in last
-    assert "Traceback" not in ended.stdout + ended.stderr
 
 
 def test_a_user_s_mistake_is_one_line_before_anything_starts() -> None:

@@ -24,7 +24,7 @@ class Progress:
         loss: mean over the steps since the last line, all workers' examples.
         data_wait: share of the time.
         mfu: model FLOP per second of this worker over what its device can do at most (forward, and backward as twice
-            that; what is computed again to save memory does not count).
+            that; what is computed again to save memory does not count), as counted in the training's first step.
         memory_gb: the most that this worker has held, of its GPU or, on a CPU, of its process.
     """
 

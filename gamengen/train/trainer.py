@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import logging
 import os
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -18,7 +17,6 @@ import ray.train.torch
 import torch
 from ray.train.torch import TorchTrainer
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
 
 from gamengen import config as configs
 from gamengen import ray_cluster, storage
@@ -27,8 +25,8 @@ from gamengen.config import Config, StageConfig
 from gamengen.data import shards
 from gamengen.game import GameSpec
 from gamengen.train import autoencoder, decoder, denoiser, distill, states
+from gamengen.train.log import Log
 from gamengen.train.loop import Objective, fit
-from gamengen.train.meter import Progress
 
 logger = logging.getLogger(__name__)
 Stage = Literal["autoencoder", "denoiser", "distill", "decoder"]
@@ -142,7 +140,7 @@ def _worker(job: dict[str, Any]) -> None:
     settings: StageConfig = getattr(config.train, stage)
     torch.manual_seed(config.seed)  # the first weights
     objective = _objective(config, stage, config.game_spec(), job["shards"])
-    log = _Log(config, stage) if rank == 0 else None
+    log = Log(config, stage) if rank == 0 else None
     weights = fit(
         objective,
         settings,
@@ -268,37 +266,3 @@ def _starts(config: Config, game: GameSpec) -> Tensor:
         if len(firsts) == NUM_STARTS:
             break
     return torch.stack(firsts)
-
-
-class _Log:
-    """Progress lines, and TensorBoard's events beside the model where the storage is a local folder."""
-
-    def __init__(self, config: Config, stage: Stage) -> None:
-        self.stage = stage
-        self.lines: list[Progress] = []
-        local = "://" not in config.storage
-        self.writer = SummaryWriter(f"{config.folder}/tensorboard/{stage}") if local else None
-
-    def report(self, progress: Progress) -> None:
-        self.lines.append(progress)
-        logger.info(
-            "%s: step %d of %d, loss %.4f, %.0f samples per second, waiting for data %.0f %%, MFU %.1f %%, %.1f GB, "
-            "%.0f s left",
-            self.stage, progress.step, progress.steps, progress.loss, progress.samples_per_second,
-            100 * progress.data_wait, 100 * progress.mfu, progress.memory_gb, progress.seconds_left,
-        )  # fmt: skip
-        if self.writer is not None:
-            for name in ("loss", "learning_rate", "samples_per_second", "data_wait", "mfu", "memory_gb"):
-                self.writer.add_scalar(name, getattr(progress, name), progress.step)
-            self.writer.flush()
-
-    def figures(self) -> dict[str, Any]:
-        if not self.lines:  # resumed after the last step
-            return {}
-        return {
-            "loss": round(self.lines[-1].loss, 5),
-            "samples_per_second": round(statistics.median(line.samples_per_second for line in self.lines), 1),
-            "data_wait": round(statistics.median(line.data_wait for line in self.lines), 4),
-            "mfu": round(statistics.median(line.mfu for line in self.lines), 4),
-            "memory_gb": round(self.lines[-1].memory_gb, 2),
-        }

@@ -128,3 +128,6 @@ def test_what_is_missing_is_one_line(made, tmp_path: Path) -> None:
     lanes = _run(made, tmp_path / "lanes", "train.num_workers=3", models=("autoencoder",))
     with pytest.raises(ValueError, match="3 workers"):
         trainer.train(lanes, "denoiser")
+    sharded = _run(made, tmp_path / "sharded", "train.num_workers=2", "train.sharded=true", models=("autoencoder",))
+    with pytest.raises(ValueError, match=r"train\.sharded, got optimizer muon .*; expected adamw"):
+        trainer.train(sharded, "denoiser")
