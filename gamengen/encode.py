@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import ray.data
 import torch
 
-from gamengen import ray_cluster, storage
+from gamengen import monitor, ray_cluster, storage
 from gamengen.checkpoint import Model, weights_fingerprint
 from gamengen.config import Config
 from gamengen.data import shards
@@ -57,6 +57,7 @@ def encode(config: Config) -> dict[str, Any]:
         )
         for count, row in enumerate(done.iter_rows(), start=1):
             frames += row["frames"]
+            monitor.ENCODE_FRAMES.add(row["frames"], run=config.run)
             elapsed = time.perf_counter() - begun
             logger.info(
                 "shard %d of %d, %d frames, %.0f per second, %.0f s left",

@@ -27,7 +27,7 @@ from ray.rllib.env.env_context import EnvContext
 from ray.tune.registry import register_env
 
 from gamengen import config as configs
-from gamengen import envs, ray_cluster, storage
+from gamengen import envs, monitor, ray_cluster, storage
 from gamengen.collect import agent_env, dqn, learning, networks, policies, ppo
 from gamengen.collect.agent_env import PREFIX
 from gamengen.collect.holding import frames_per_decision
@@ -165,6 +165,8 @@ def _learn(config: Config, state: AgentState, algorithm: Algorithm) -> None:
         episodes = [episode for runner in finished for episode in runner]
         curve.add(state.env_steps, state.seconds, episodes, method.statistics(options, state.episodes, result))
         progress.log(state.env_steps, state.episodes, curve)
+        monitor.AGENT_ENV_STEPS.set(state.env_steps, run=config.run)
+        monitor.AGENT_SCORE.set(curve.recent_score, run=config.run)
         if state.iterations % agent.checkpoint_every == 0 or _is_to_keep(config, state):
             _checkpoint(config, state, algorithm, curve)
     _checkpoint(config, state, algorithm, curve)

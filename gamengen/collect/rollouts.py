@@ -27,12 +27,12 @@ from ray.data.checkpoint import CheckpointConfig
 from ray.data.datasource import Datasource, FilenameProvider, ReadTask
 
 from gamengen import config as configs
-from gamengen import envs, ray_cluster, storage
+from gamengen import envs, monitor, ray_cluster, storage
 from gamengen.collect import importing, policies
 from gamengen.collect.holding import frames_per_decision
 from gamengen.collect.playing import PREFIX, play_item
 from gamengen.collect.recording import Origin
-from gamengen.collect.writer import PARQUET, here, own_shards
+from gamengen.collect.writer import PARQUET, count_recorded, here, own_shards
 from gamengen.config import Config
 from gamengen.data import card, shards
 from gamengen.data import chunk as chunks
@@ -129,7 +129,7 @@ def play(config: Config, seeds: list[int]) -> None:
     )
     dataset.context.target_max_block_size = _LARGEST_ITEM  # more, and Ray Data reserves more memory than there is
     dataset.context.enable_progress_bars = False
-    reporter = _Reporter(progress, len(seeds) * settings.max_episode_frames)
+    reporter = _Reporter(config.run, progress, len(seeds) * settings.max_episode_frames)
     try:
         dataset.write_parquet(
             path,
@@ -165,6 +165,7 @@ class Player:
                 f"bytes; expected at most {_LARGEST_ITEM} bytes. Take fewer frames or a smaller codec."
             )
         self._progress.add.remote(pc.sum(rows["num_frames"]).as_py())
+        count_recorded(rows, PREFIX)
         return rows
 
     def _player(self, name: str) -> tuple[gymnasium.Env, policies.Policy]:
@@ -229,8 +230,8 @@ class Progress:
 class _Reporter:
     """Logs the progress every ten seconds from a thread, while the main one waits for Ray Data."""
 
-    def __init__(self, progress: Any, total: int) -> None:
-        self._progress, self._total = progress, total
+    def __init__(self, run: str, progress: Any, total: int) -> None:
+        self._run_name, self._progress, self._total = run, progress, total
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -238,15 +239,18 @@ class _Reporter:
     def stop(self) -> None:
         self._stop.set()
         self._thread.join()
+        monitor.COLLECT_FRAMES_LEFT.set(0, run=self._run_name)
 
     def _run(self) -> None:
         started = time.monotonic()
+        monitor.COLLECT_FRAMES_LEFT.set(self._total, run=self._run_name)
         while not self._stop.wait(10):
             try:
                 frames = ray.get(self._progress.frames.remote())
             except ray.exceptions.RayError as error:
                 logger.warning("no progress to report: %s", error)  # the work goes on
                 continue
+            monitor.COLLECT_FRAMES_LEFT.set(max(self._total - frames, 0), run=self._run_name)
             rate = frames / (time.monotonic() - started)
             left = f"{max(self._total - frames, 0) / rate:.0f} s left" if frames else "starting"
             logger.info("%d of %d frames, %.0f frames/s, %s", frames, self._total, rate, left)

@@ -17,12 +17,13 @@ from functools import cache
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray
 from ray.actor import ActorHandle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from gamengen import storage
+from gamengen import monitor, storage
 from gamengen.data import shards
 
 logger = logging.getLogger(__name__)
@@ -88,6 +89,14 @@ def to_bytes(rows: pa.Table) -> bytes:
     return stream.getvalue()
 
 
+def count_recorded(rows: pa.Table, source: str) -> None:
+    """Tell the metrics of recorded rows, all of one run and one machine; `source` is who played."""
+    labels = {"run": rows["run"][0].as_py(), "source": source, "node": rows["node"][0].as_py()}
+    monitor.COLLECT_FRAMES.add(pc.sum(rows["num_frames"]).as_py(), **labels)
+    monitor.COLLECT_EPISODES.add(pc.sum(pc.equal(rows["chunk"], 0)).as_py(), **labels)
+    monitor.COLLECT_BYTES.add(pc.sum(pc.binary_length(rows["frames"])).as_py(), **labels)
+
+
 def own_shards(folder: str, prefix: str) -> list[str]:
     """Return the shards in a folder that writers of this prefix wrote."""
     return [
@@ -124,6 +133,7 @@ class WriterSink:
     def __call__(self, episode: str, rows: pa.Table) -> None:
         self._unsaved[episode] = to_bytes(rows)
         self._call("add", episode, self._unsaved[episode])
+        count_recorded(rows, "agent")
 
     def flush(self) -> None:
         """Wait until all episodes that were sent are in shards."""

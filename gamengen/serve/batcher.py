@@ -50,6 +50,7 @@ class BatchReport:
     model_seconds: float
     late: int
     failed: bool
+    turn_seconds: tuple[float, ...] = ()  # of each request, from its arrival to its encoded frame
 
 
 class Observer(Protocol):
@@ -66,6 +67,7 @@ class _Request:
     action: int
     seed: int
     deadline: float | None
+    arrived: float  # in the event loop's time, as is the deadline
     future: asyncio.Future[Turn]
 
 
@@ -115,7 +117,7 @@ class Batcher:
 
     async def _submit(self, state: EngineState | None, action: int, seed: int, deadline: float | None) -> Turn:
         loop = asyncio.get_running_loop()
-        request = _Request(state, action, seed, deadline, loop.create_future())
+        request = _Request(state, action, seed, deadline, loop.time(), loop.create_future())
         self._waiting.append(request)
         if self._loop_task is None or self._loop_task.done():
             self._loop_task = loop.create_task(self._run())
@@ -137,7 +139,8 @@ class Batcher:
                 num_late += late
                 if not request.future.done():  # the player may have left
                     request.future.set_result(Turn(state, jpeg, seconds, late))
-            self._report(BatchReport(len(batch), seconds, num_late, failed=False))
+            waited = tuple(now - request.arrived for request in batch)
+            self._report(BatchReport(len(batch), seconds, num_late, failed=False, turn_seconds=waited))
 
     def _next_batch(self) -> list[_Request]:
         """Take the longest waiting requests of one kind, at most `max_batch`; the others keep their order."""

@@ -19,7 +19,7 @@ from ray.train.torch import TorchTrainer
 from torch import Tensor, nn
 
 from gamengen import config as configs
-from gamengen import ray_cluster, storage
+from gamengen import monitor, ray_cluster, storage
 from gamengen.checkpoint import Architecture, Model, weights_fingerprint
 from gamengen.config import Config, StageConfig
 from gamengen.data import shards
@@ -67,7 +67,7 @@ def train(config: Config, stage: Stage) -> dict[str, Any]:
     ray_cluster.connect()
     _objective(config, stage, game, shard_list)  # a user's mistake shows here, in one line
     trainer = TorchTrainer(
-        _worker,
+        _counted_worker,
         train_loop_config={
             "config": configs.to_dict(config),
             "stage": stage,
@@ -122,6 +122,15 @@ def _objective(config: Config, stage: Stage, game: GameSpec, shard_list: Sequenc
         return decoder.objective(config, game, shard_list, trained)
     teacher = Model.from_pretrained(f"{config.folder}/denoiser").denoiser
     return distill.objective(config, game, shard_list, teacher)
+
+
+def _counted_worker(job: dict[str, Any]) -> None:
+    """One worker, whose loss that is no number is counted: a person must know, although Ray tries again."""
+    try:
+        _worker(job)
+    except FloatingPointError:
+        monitor.TRAIN_NOT_FINITE.add(run=job["config"]["run"], stage=job["stage"])
+        raise
 
 
 def _worker(job: dict[str, Any]) -> None:
