@@ -19,7 +19,7 @@ PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3,$(
 unexport RAY_ADDRESS RAY_API_SERVER_ADDRESS RAY_TMPDIR RAY_AUTH_MODE RAY_AUTH_TOKEN RAY_AUTH_TOKEN_PATH
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-.PHONY: setup quickstart play test lint stop chromium help
+.PHONY: setup quickstart play test lint stop chromium prometheus help
 
 help: ## show the targets
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -44,7 +44,7 @@ quickstart: setup ## record, train, score and serve a game, all on this machine
 play: setup ## play the network that comes with this repository; GAME=doom, MODEL=distilled
 	@$(BIN)/python -m jobs.play game="$(GAME)" model="$(MODEL)" storage="$(STORAGE)"
 
-test: setup chromium ## run every test
+test: setup chromium prometheus ## run every test
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: setup ## check style
@@ -53,12 +53,20 @@ lint: setup ## check style
 stop: ## end the game and the Ray that quickstart or play started
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m gamengen.local_head stop; else echo "nothing of ours runs"; fi
 
-chromium: # the browser for the tests of the page and of the real dinosaur game; they are skipped without
-	@if command -v chromium chromium-browser google-chrome >/dev/null; then exit 0; fi; \
+# $(call debian,package,its commands,the tests that are skipped without): install it where this may be done
+define debian
+	@if command -v $(2) >/dev/null; then exit 0; fi; \
 	sudo=""; if [ "$$(id -u)" != 0 ]; then sudo="sudo -n"; fi; \
 	if ! command -v apt-get >/dev/null || ! $$sudo true 2>/dev/null; then \
-		echo "no Chromium: the browser tests are skipped. Install it (Debian: apt-get install chromium)."; exit 0; \
+		echo "no $(1): $(3) are skipped. Install it (Debian: apt-get install $(1))."; exit 0; \
 	fi; \
-	echo "installing Chromium for the browser tests"; \
-	($$sudo apt-get -qq update && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium) >/dev/null \
-		|| echo "Chromium could not be installed: the browser tests are skipped."
+	echo "installing $(1) for $(3)"; \
+	($$sudo apt-get -qq update && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $(1)) >/dev/null \
+		|| echo "$(1) could not be installed: $(3) are skipped."
+endef
+
+chromium: # the tests of the page and of the real dinosaur game
+	$(call debian,chromium,chromium chromium-browser google-chrome,the browser tests)
+
+prometheus: # the tests of dashboards and alerts; Debian starts it as a service where it has one, which is no use to us
+	$(call debian,prometheus,prometheus,the tests of dashboards and alerts)

@@ -32,6 +32,7 @@ ALLOWED = {
     "config": [name for name in _NOUNS if name != "config"],
     "ray_cluster": [],
     "monitor": [],
+    "dashboards": ["monitor"],  # they show what the monitor names
     **{phase: _BELOW for phase in _PHASES},
     **{top: [*_BELOW, *_PHASES, *_TOP] for top in _TOP},
 }
@@ -43,10 +44,11 @@ ONLY_IN = {
     "lpips": ["metrics"],
     "pyarrow": ["storage", "data", *_PHASES, *_TOP],
     "av": ["data"],
-    "yaml": ["config"],
+    "yaml": ["config", "dashboards"],
     "pydantic": ["config", "serve"],
     "gymnasium": ["envs", "collect", "evaluate", *_TOP],
     "fastapi": ["serve"],
+    "grafana_api": ["dashboards"],
     "vizdoom": ["envs.doom"],
     "playwright": ["envs.chrome_dino"],
 }

@@ -1,0 +1,61 @@
+"""A real Prometheus that scrapes a Ray head, with our own settings, and answers the dashboards' queries."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import socket
+import subprocess
+import time
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.conftest import ROOT
+
+INSTALLED = shutil.which("prometheus") is not None
+
+
+class Prometheus:
+    """Runs from its making until `close`."""
+
+    def __init__(self, discovery: Path, folder: Path) -> None:
+        """Scrape what Ray writes into `discovery`."""
+        settings = yaml.safe_load((ROOT / "cluster/prometheus.yml").read_text())
+        settings["global"] = {"scrape_interval": "2s"}
+        settings["scrape_configs"][0]["file_sd_configs"] = [{"files": [str(discovery)], "refresh_interval": "2s"}]
+        (folder / "prometheus.yml").write_text(yaml.safe_dump(settings))
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.url = f"http://127.0.0.1:{probe.getsockname()[1]}"
+        self._process = subprocess.Popen(
+            [
+                *("prometheus", f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'data'}"),
+                *(f"--web.listen-address={self.url.removeprefix('http://')}", "--log.level=error"),
+            ],
+            stdout=subprocess.DEVNULL,
+        )
+        self._began = time.time()
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.wait(10)
+
+    def curves(self, query: str) -> list[dict[str, Any]]:
+        """Return the series of a dashboard's query since this runs, with `values`: [time, text]."""
+        for name, value in {"$__rate_interval": "1m", "$run": ".*", "$game": ".*"}.items():
+            query = query.replace(name, value)
+        span = {"query": query, "start": self._began, "end": time.time(), "step": "5"}
+        with urllib.request.urlopen(
+            f"{self.url}/api/v1/query_range?{urllib.parse.urlencode(span)}", timeout=20
+        ) as answer:
+            return json.load(answer)["data"]["result"]
+
+
+def finite(curves: list[dict[str, Any]]) -> list[float]:
+    """Return all numbers of some series; what could not be divided is none."""
+    return [float(text) for curve in curves for _, text in curve["values"] if math.isfinite(float(text))]
