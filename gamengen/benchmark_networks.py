@@ -32,6 +32,7 @@ from gamengen.engine import GameEngine
 from gamengen.game import GameSpec
 from gamengen.models import autoencoders, denoisers, diffusion
 from gamengen.models.diffusion import Augmentation, Draws, Schedule
+from gamengen.models.precision import fastest
 from gamengen.models.sampler import Sampler
 from gamengen.train import denoiser as stage
 from gamengen.train import flops
@@ -246,7 +247,8 @@ def _train(
 
 
 def _precision(config: Config, device: torch.device) -> torch.dtype | None:
-    return torch.bfloat16 if config.train.precision != "fp32" and device.type == "cuda" else None
+    """Return autocast's type; on a CPU none, whose peak is then that of float32."""
+    return fastest(device) if config.train.precision != "fp32" and device.type == "cuda" else None
 
 
 def _measured_peak(device: torch.device) -> float:

@@ -14,6 +14,7 @@ from gamengen.checkpoint import Model
 from gamengen.game import GameSpec
 from gamengen.models import autoencoders
 from gamengen.models.cuda_graph import CudaGraph
+from gamengen.models.precision import fastest
 from gamengen.models.sampler import Sampler
 
 _ENCODED_AT_ONCE = 64  # frames: long contexts of many games together would not fit
@@ -75,8 +76,8 @@ class GameEngine:
         """Take the model over: its networks are moved, and changed for inference.
 
         Args:
-            precision: of weights and activations, by default bfloat16 on a GPU and float32 elsewhere; latents are
-                float32 in any case.
+            precision: of weights and activations, by default what the device computes fastest in; latents are float32
+                in any case. A trained Dino's frames in bfloat16 are 62 dB from those in float32, far above any model.
             compile: use torch.compile, which takes a minute or more at the first step and makes the later ones faster.
         """
         if model.denoiser is None:
@@ -85,7 +86,7 @@ class GameEngine:
         self.game: GameSpec = model.game
         self.device = torch.device(device)
         on_gpu = self.device.type == "cuda"
-        self.precision = precision or (torch.bfloat16 if on_gpu else torch.float32)
+        self.precision = precision or fastest(self.device)
         self.autoencoder = _for_inference(model.autoencoder, self.device, self.precision)
         self.denoiser = _for_inference(model.denoiser, self.device, self.precision)
         if on_gpu:

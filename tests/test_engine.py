@@ -22,7 +22,7 @@ def engine(model_folder: str) -> GameEngine:
     with torch.no_grad():  # an untrained denoiser predicts nothing at all
         for parameter in model.denoiser.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
-    return GameEngine(model)
+    return GameEngine(model, precision=torch.float32)  # what is compared exactly is computed exactly
 
 
 @pytest.fixture(scope="module")
@@ -115,13 +115,26 @@ def test_the_first_frame_is_the_recorded_one(engine: GameEngine) -> None:
 
 def test_padding_goes_in_and_does_not_come_out(engine: GameEngine, episode: shards.Episode) -> None:
     game = dataclasses.replace(engine.game, padding=(16, 8))
-    padded = GameEngine(dataclasses.replace(engine.model, game=game))
+    padded = GameEngine(dataclasses.replace(engine.model, game=game), precision=torch.float32)
     rows = slice(16, engine.game.height - 8)
     assert np.array_equal(padded.reset([0], [3])[0], engine.reset([0], [3])[0][:, rows])
     arguments = (episode.frames[None, :3], episode.actions[None, :2], [7])
     whole, _ = engine.step(engine.begin(*arguments), [1])
     seen, _ = padded.step(padded.begin(*arguments), [1])
     assert np.array_equal(seen, whole[:, rows]) and padded.latent_shape == engine.latent_shape
+
+
+def test_half_precision_is_the_same_game_to_the_eye(engine: GameEngine, model_folder: str) -> None:
+    model = Model.from_pretrained(model_folder)
+    model.denoiser.load_state_dict(engine.denoiser.state_dict())
+    half = GameEngine(model, precision=torch.bfloat16)
+    assert {value.dtype for value in half.denoiser.parameters()} == {torch.bfloat16}
+    assert half.autoencoder.latent_std.dtype == torch.float32, "what was measured is kept as it was"
+    exact, _ = engine.step(engine.reset([0, 1], [3, 4])[1], [1, 2])
+    rough, following = half.step(half.reset([0, 1], [3, 4])[1], [1, 2])
+    assert following.context.dtype == torch.float32
+    error = np.square(exact.astype(float) - rough.astype(float)).mean()
+    assert 0 < error < 255**2 / 10**4, "at least 40 dB"
 
 
 @pytest.mark.parametrize("actions", [[3], [-1], [], [0, 0]])

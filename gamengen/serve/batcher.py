@@ -168,7 +168,7 @@ class Batcher:
         return states, [encode_jpeg(frame, self._quality) for frame in frames], seconds
 
     def _warm_up(self) -> float:
-        for size in {self._max_batch, 1}:
+        for size in range(self._max_batch, 0, -1):  # a GPU's graph is made for each size
             _, state = self._engine.reset(list(range(size)), list(range(size)))
             for _ in range(2):
                 _, state = self._engine.step(state, [0] * size)

@@ -24,6 +24,7 @@ from gamengen.checkpoint import Architecture, Model, weights_fingerprint
 from gamengen.config import Config, StageConfig
 from gamengen.data import shards
 from gamengen.game import GameSpec
+from gamengen.models.precision import fastest
 from gamengen.train import autoencoder, decoder, denoiser, distill, states
 from gamengen.train.log import Log
 from gamengen.train.loop import Objective, fit
@@ -185,11 +186,8 @@ def _parallel(config: Config, stage: Stage) -> Callable[[nn.Module], nn.Module]:
 
 def precision(setting: str, device: torch.device) -> torch.dtype | None:
     """Return autocast's type for a setting; "auto" takes bfloat16 where the hardware computes in it."""
-    if setting == "auto":
-        if device.type == "cuda":
-            return torch.bfloat16 if torch.cuda.is_bf16_supported() else None
-        return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else None
-    return torch.bfloat16 if setting == "bf16" else None
+    wants_bfloat16 = setting == "bf16" or (setting == "auto" and fastest(device) == torch.bfloat16)
+    return torch.bfloat16 if wants_bfloat16 else None
 
 
 def _last_state() -> dict[str, Any] | None:
