@@ -18,6 +18,7 @@ import yaml
 
 from gamengen.game import GameSpec
 
+Workers = int | Literal["auto"]  # "auto": as many as the cluster has room for, and more as it grows
 _Settings = typing.TypeVar("_Settings")
 
 
@@ -67,7 +68,7 @@ class CollectConfig:
     repeat_probability: float
     num_frames: int
     policies: dict[str, float]  # name -> share of the frames, see gamengen.collect.policies
-    num_runners: int
+    num_runners: Workers
     # In YAML `import`, which Python keeps for itself: recordings made elsewhere, taken in place of play.
     import_folder: Annotated[str | None, pydantic.Field(alias="import")]
 
@@ -182,7 +183,8 @@ class DistillStage(WindowStage):
 class TrainConfig:
     """Where and how the networks are trained."""
 
-    num_workers: int
+    # Or a pair, [fewest, most]: training begins with the fewest and takes in machines as they come, up to the most.
+    num_workers: int | tuple[int, int]
     use_gpu: bool
     precision: Literal["auto", "fp32", "bf16"]
     compile: bool  # by torch.compile: a minute or more at the start, for a GPU that is kept busy
@@ -199,7 +201,7 @@ class TrainConfig:
 class EncodeConfig:
     """Frame shards to latent shards."""
 
-    num_workers: int
+    num_workers: Workers
     use_gpu: bool
     batch_size: int
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import ray.data
 import torch
 
-from gamengen import monitor, ray_cluster, storage
+from gamengen import monitor, placement, ray_cluster, storage
 from gamengen.checkpoint import Model, weights_fingerprint
 from gamengen.config import Config
 from gamengen.data import shards
@@ -47,13 +47,14 @@ def encode(config: Config) -> dict[str, Any]:
     left = [shard for shard in sources if not _is_done(_target(shard), fingerprint)]
     frames = 0
     if left:
-        settings = config.encode
+        settings, num_gpus = config.encode, 1 if config.encode.use_gpu else 0
         done = ray.data.from_items([{"shard": shard} for shard in left], override_num_blocks=len(left)).map(
             Encoder,
             fn_constructor_args=(autoencoder_folder, settings.batch_size, settings.use_gpu),
-            compute=ray.data.ActorPoolStrategy(size=min(settings.num_workers, len(left))),
+            compute=placement.pool(settings.num_workers, len(left), placement.TRAIN, num_cpus=1, num_gpus=num_gpus),
             num_cpus=1,
-            num_gpus=1 if settings.use_gpu else None,
+            num_gpus=num_gpus,
+            **placement.options(placement.TRAIN),
         )
         for count, row in enumerate(done.iter_rows(), start=1):
             frames += row["frames"]

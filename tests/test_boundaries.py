@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "gamengen"
 
 _NOUNS = ["game", "progress", "envs", "storage", "data", "models", "engine", "checkpoint", "metrics", "config"]
-_BELOW = [*_NOUNS, "ray_cluster", "monitor"]  # the metrics lie below the phases, as all of them count
+_BELOW = [*_NOUNS, "placement", "ray_cluster", "monitor"]  # the metrics lie below the phases, as all of them count
 _PHASES = ["collect", "encode", "train", "evaluate", "serve"]
 _TOP = ["benchmark", "benchmark_agent", "benchmark_model", "benchmark_networks", "benchmark_rates"]
 _TOP += ["benchmark_recording", "benchmark_scaling", "check", "cli", "job_log", "job_needs", "local_head"]
@@ -30,6 +30,7 @@ ALLOWED = {
     "checkpoint": ["models", "game", "storage"],
     "engine": ["models", "game", "storage", "checkpoint"],
     "config": [name for name in _NOUNS if name != "config"],
+    "placement": [],
     "ray_cluster": [],
     "monitor": [],
     "dashboards": ["monitor"],  # they show what the monitor names
@@ -38,7 +39,7 @@ ALLOWED = {
 }
 # third-party module -> where it may be imported; what is not here may be imported anywhere
 ONLY_IN = {
-    "ray": ["ray_cluster", *_PHASES, "monitor", *_TOP],
+    "ray": ["placement", "ray_cluster", *_PHASES, "monitor", *_TOP],
     "torch": ["models", "engine", "checkpoint", "metrics", *_PHASES, *_TOP],
     "diffusers": ["models"],
     "lpips": ["metrics"],

@@ -27,7 +27,7 @@ from ray.rllib.env.env_context import EnvContext
 from ray.tune.registry import register_env
 
 from gamengen import config as configs
-from gamengen import envs, monitor, ray_cluster, storage
+from gamengen import envs, monitor, placement, ray_cluster, storage
 from gamengen.collect import agent_env, dqn, learning, networks, policies, ppo
 from gamengen.collect.agent_env import PREFIX
 from gamengen.collect.holding import frames_per_decision
@@ -139,6 +139,7 @@ def build(config: Config, writer_name: str, make: Callable[[EnvContext], gymnasi
             rollout_fragment_length=agent.rollout_steps,
             sample_timeout_s=300,
             num_cpus_per_env_runner=1,
+            custom_resources_per_env_runner=placement.mark(placement.ROLLOUT),
         )
         .fault_tolerance(restart_failed_env_runners=True)
         .learners(num_learners=0)

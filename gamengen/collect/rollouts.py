@@ -27,7 +27,7 @@ from ray.data.checkpoint import CheckpointConfig
 from ray.data.datasource import Datasource, FilenameProvider, ReadTask
 
 from gamengen import config as configs
-from gamengen import envs, monitor, ray_cluster, storage
+from gamengen import envs, monitor, placement, ray_cluster, storage
 from gamengen.collect import importing, policies
 from gamengen.collect.holding import frames_per_decision
 from gamengen.collect.playing import PREFIX, play_item
@@ -114,14 +114,18 @@ def play(config: Config, seeds: list[int]) -> None:
     schema = chunks.schema(config.game_spec())
     gameplay = f"{config.folder}/gameplay"
     files, path = storage.filesystem(gameplay)
+    num_cpus = 1 if settings.num_runners == "auto" else 0.5  # a number that somebody chose is not refused
     progress = Progress.options(num_cpus=0, scheduling_strategy=here()).remote()  # type: ignore[attr-defined]
     dataset = ray.data.read_datasource(_Items(seeds), override_num_blocks=len(seeds)).map_batches(
         Player,
         fn_constructor_args=(configs.to_dict(config), progress),
         batch_size=1,
         batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(size=min(settings.num_runners, len(seeds)), max_tasks_in_flight_per_actor=2),
-        num_cpus=0.5,
+        compute=placement.pool(
+            settings.num_runners, len(seeds), placement.ROLLOUT, num_cpus, max_tasks_in_flight_per_actor=2
+        ),
+        num_cpus=num_cpus,
+        **placement.options(placement.ROLLOUT),
     )
     done, done_path = storage.filesystem(f"{config.folder}/collect-progress/done")
     dataset.context.checkpoint_config = CheckpointConfig(

@@ -17,7 +17,7 @@ import ray
 import torch
 
 from gamengen import config as configs
-from gamengen import envs, ray_cluster, storage
+from gamengen import envs, placement, ray_cluster, storage
 from gamengen.config import Config
 from gamengen.data import shards
 from gamengen.envs import Probes
@@ -122,12 +122,17 @@ def _measure(config: Config, modes: Sequence[str]) -> Measured:
     machine that does other things too.
     """
     settings = config.evaluate
-    world = max(1, min(settings.num_workers, settings.num_rollouts, settings.num_windows, settings.num_horizon_starts))
+    workers = settings.num_workers
+    if workers == "auto":
+        ray_cluster.connect()
+        workers = placement.room(placement.TRAIN, num_cpus=1, num_gpus=int(settings.use_gpu))
+    world = max(1, min(workers, settings.num_rollouts, settings.num_windows, settings.num_horizon_starts))
     if world == 1 and not settings.use_gpu:
         parts = [_share(config, modes, 0, 1)]
     else:
         ray_cluster.connect()
-        task = ray.remote(_share).options(num_cpus=1, num_gpus=1 if settings.use_gpu else None, max_retries=3)
+        place = placement.options(placement.TRAIN)
+        task = ray.remote(_share).options(num_cpus=1, num_gpus=int(settings.use_gpu), max_retries=3, **place)
         parts = ray.get([task.remote(config, modes, rank, world) for rank in range(world)])
     reals = [part.real for part in parts if part.real is not None]
     hardware = parts[0].hardware + (f", {world} workers" if world > 1 else "")

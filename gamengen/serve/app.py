@@ -17,6 +17,7 @@ from fastapi import FastAPI, Response, WebSocket
 from ray import serve
 from ray.serve import Application
 
+from gamengen import placement
 from gamengen.engine import GameEngine
 from gamengen.serve import protocol
 from gamengen.serve.admission import Rules
@@ -203,6 +204,6 @@ def build(args: dict[str, Any]) -> Application:
     deployment = Game.options(
         num_replicas=settings.num_replicas,
         max_ongoing_requests=settings.max_players + _SPARE_REQUESTS,
-        ray_actor_options={"num_cpus": 1, "num_gpus": 1 if settings.use_gpu else 0},
+        ray_actor_options={"num_cpus": 1, "num_gpus": int(settings.use_gpu), **placement.options(placement.SERVE)},
     )
     return deployment.bind(settings, os.environ.get(TOKEN_VARIABLE) or None)

@@ -19,13 +19,14 @@ from ray.train.torch import TorchTrainer
 from torch import Tensor, nn
 
 from gamengen import config as configs
-from gamengen import monitor, ray_cluster, storage
+from gamengen import monitor, placement, ray_cluster, storage
 from gamengen.checkpoint import Architecture, Model, weights_fingerprint
 from gamengen.config import Config, StageConfig
 from gamengen.data import shards
 from gamengen.game import GameSpec
 from gamengen.models.precision import fastest
-from gamengen.train import autoencoder, decoder, denoiser, distill, states
+from gamengen.placement import TRAIN
+from gamengen.train import autoencoder, decoder, denoiser, distill, states, workers
 from gamengen.train.log import Log
 from gamengen.train.loop import Objective, fit
 
@@ -45,11 +46,7 @@ def train(config: Config, stage: Stage) -> dict[str, Any]:
     """
     if stage not in FOLDERS:
         raise ValueError(f"unknown stage {stage!r}; expected one of {', '.join(FOLDERS)}.")
-    if config.train.num_lanes % config.train.num_workers:
-        raise ValueError(
-            f"{config.train.num_workers} workers cannot share {config.train.num_lanes} lanes evenly; "
-            "expected a divisor. Change train.num_workers, or train.num_lanes in a new run."
-        )
+    num_workers = workers.count(config)
     settings: StageConfig = getattr(config.train, stage)
     if _is_sharded(config, stage) and (settings.optimizer != "adamw" or config.train.compile):
         raise ValueError(
@@ -75,7 +72,11 @@ def train(config: Config, stage: Stage) -> dict[str, Any]:
             "shards": shard_list,
             "signature": signature,
         },
-        scaling_config=ray.train.ScalingConfig(num_workers=config.train.num_workers, use_gpu=config.train.use_gpu),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=num_workers,
+            use_gpu=config.train.use_gpu,
+            resources_per_worker={"CPU": 1, **({"GPU": 1} if config.train.use_gpu else {}), **placement.mark(TRAIN)},
+        ),
         run_config=ray.train.RunConfig(
             name=stage,
             storage_path=f"{config.folder}/training",
@@ -141,6 +142,7 @@ def _worker(job: dict[str, Any]) -> None:
     config, stage = configs.from_dict(job["config"]), job["stage"]
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
+    share = workers.sharing(config, world)
     device = ray.train.torch.get_device()
     if device.type == "cpu":  # Ray allows a worker one thread by default; the cores of this node are ours to share
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // context.get_local_world_size()))
@@ -150,14 +152,15 @@ def _worker(job: dict[str, Any]) -> None:
     settings: StageConfig = getattr(config.train, stage)
     torch.manual_seed(config.seed)  # the first weights
     objective = _objective(config, stage, config.game_spec(), job["shards"])
+    objective = workers.weighted(objective, rank, world, share)
     log = Log(config, stage) if rank == 0 else None
     weights = fit(
         objective,
         settings,
         device=device,
         precision=precision(config.train.precision, device),
-        rank=rank,
-        world=world,
+        rank=rank % share,
+        world=share,
         wrap=_parallel(config, stage) if world > 1 else lambda network: network,
         compiled=config.train.compile,
         state=_last_state(),
@@ -165,7 +168,7 @@ def _worker(job: dict[str, Any]) -> None:
         save=lambda step, get_state: _checkpoint(step, get_state(), rank),
     )
     if rank == 0:
-        figures = {"phase": "train", "stage": stage, **log.figures()}
+        figures = {"phase": "train", "stage": stage, "num_workers": world, **log.figures()}
         if _is_sharded(config, stage):  # what was trained is in parts
             objective = _objective(config, stage, config.game_spec(), job["shards"])
         _write_model(config, stage, objective.network, weights, job, figures)
@@ -173,7 +176,8 @@ def _worker(job: dict[str, Any]) -> None:
 
 
 def _is_sharded(config: Config, stage: Stage) -> bool:
-    return config.train.sharded and config.train.num_workers > 1 and stage not in _OF_FRAMES  # autoencoders are small
+    several = workers.count(config) != 1
+    return config.train.sharded and several and stage not in _OF_FRAMES  # autoencoders are small
 
 
 def _parallel(config: Config, stage: Stage) -> Callable[[nn.Module], nn.Module]:
