@@ -19,7 +19,7 @@ PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3,$(
 unexport RAY_ADDRESS RAY_API_SERVER_ADDRESS RAY_TMPDIR RAY_AUTH_MODE RAY_AUTH_TOKEN RAY_AUTH_TOKEN_PATH
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-.PHONY: setup quickstart play test lint stop chromium prometheus help
+.PHONY: setup quickstart play test lint stop chromium prometheus help audit
 
 help: ## show the targets
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -49,6 +49,9 @@ test: setup chromium prometheus ## run every test
 
 lint: setup ## check style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+audit: setup ## known vulnerabilities of the packages in constraints.txt, as the Python registry knows them
+	@uv=$$(command -v uv || echo $(CURDIR)/$(TOOLS)/bin/uv); "$$uv" tool run pip-audit --disable-pip --no-deps -r constraints.txt
 
 stop: ## end the game and the Ray that quickstart or play started
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m gamengen.local_head stop; else echo "nothing of ours runs"; fi
