@@ -41,9 +41,9 @@ def test_latents_are_the_autoencoder_s_and_the_rest_is_kept(run) -> None:
         assert len(frames) == len(latents)
         for chunk, coded in zip(frames, latents, strict=True):
             with torch.inference_mode():
-                expected = autoencoder.encode(autoencoders.to_images(torch.tensor(chunk.frames))).half().numpy()
+                expected = autoencoder.encode(autoencoders.to_images(torch.tensor(chunk.frames))).numpy()
             assert coded.frames.dtype == np.float16
-            assert np.allclose(coded.frames, expected, atol=2e-2)
+            assert np.square(coded.frames - expected).mean() < 1e-3  # of unit variance: bfloat16, where it is fastest
             total += len(chunk.frames)
             for key, value in vars(chunk).items():
                 if key != "frames":
