@@ -6,9 +6,10 @@ autoencoder/{config.json,model.safetensors}
 denoiser/{config.json,model.safetensors}   absent in a folder that holds an autoencoder alone
 scheduler/config.json                      noise schedule, noise augmentation, sampler
 starts.safetensors                         a few recorded beginnings to play from
-provenance.json                            the run's config, git revision and figures
+provenance.json                            the run's config, git revision, figures, and the licence of its pictures
+README.md                                  the model card, which says all this in words
 ```
-The folder may be local or a URI such as `s3://bucket/run/denoiser`.
+The folder may be local, a URI such as `s3://bucket/run/denoiser`, or a name on the Hugging Face hub (gamengen.hub).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,11 +28,13 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from gamengen import storage
+from gamengen import hub, model_card, storage
 from gamengen.game import GameSpec
 from gamengen.models import autoencoders, denoisers
 from gamengen.models.diffusion import Augmentation, Schedule
 from gamengen.models.sampler import Sampler
+
+FILES = ("*.json", "*.safetensors", model_card.NAME)
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,8 @@ class Model:
         if self.start_frames is not None:
             starts = {"frames": self.start_frames.contiguous(), "actions": self.start_actions.contiguous()}
             storage.write_bytes(f"{folder}/starts.safetensors", safetensors.torch.save(starts))
-        storage.write_json(f"{folder}/provenance.json", {**self.provenance, "git_revision": git_revision()})
+        storage.write_json(f"{folder}/provenance.json", {"git_revision": git_revision(), **self.provenance})
+        model_card.write(folder, self.game)
         storage.write_bytes(f"{folder}/game.json", self.game.to_json().encode())
 
     def save_autoencoder(self, folder: str) -> None:
@@ -85,8 +90,8 @@ class Model:
 
     @classmethod
     def from_pretrained(cls, folder: str) -> Model:
-        """Load a folder; raises ValueError that says which file is missing or damaged."""
-        folder = folder.rstrip("/")
+        """Load a folder or a model on the hub; raises ValueError that says which file is missing or damaged."""
+        folder = hub.fetch(folder).rstrip("/")
         game = GameSpec.from_json(json.dumps(_json(f"{folder}/game.json", folder)))
         settings, state = _load_part(f"{folder}/autoencoder", folder)
         architecture = Architecture(settings["name"], settings["options"])
@@ -102,6 +107,16 @@ class Model:
         model.provenance = _json(f"{folder}/provenance.json", folder)
         return model
 
+    def push_to_hub(self, name: str, *, private: bool = False) -> str:
+        """Put the model on the Hugging Face hub as `<owner>/<name>` and return its address; see gamengen.hub.
+
+        Raises:
+            ValueError: the hub does not take it.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return push_to_hub(folder, name, private=private)
+
     def _load_denoiser(self, folder: str) -> None:
         settings, state = _load_part(f"{folder}/denoiser", folder)
         self.context_length = settings["context_length"]
@@ -116,6 +131,16 @@ class Model:
             ).eval()
         _load_state(self.denoiser, state, f"{folder}/denoiser")
         self.scheduler = _json(f"{folder}/scheduler/config.json", folder)
+
+
+def push_to_hub(folder: str, name: str, *, private: bool = False) -> str:
+    """Put a model folder on the hub as it is; see `Model.push_to_hub`.
+
+    Raises:
+        ValueError: it is no model folder, or the hub does not take it.
+    """
+    _json(f"{folder.rstrip('/')}/game.json", folder)
+    return hub.push(folder, name, FILES, kind="model", private=private)
 
 
 def build_sampler(settings: Mapping[str, Any]) -> Sampler:

@@ -1,7 +1,7 @@
 """The `gamengen` command: `gamengen train --config ... key=value` is `python -m jobs.train --config ... key=value`.
 
-`gamengen data <folder>` takes a folder in place of a config, `gamengen check` none; `gamengen submit <phase>` runs a
-phase on a cluster; all else is the jobs' own.
+`gamengen data <folder>` and `gamengen push <folder>` take a folder in place of a config, `gamengen check` and `gamengen
+play` none; `gamengen submit <phase>` runs a phase on a cluster; all else is the jobs' own.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ def main() -> None:
             "usage: gamengen <phase> --config <yaml> [key=value ...]\n"
             "       gamengen data <folder> [--contact-sheet <png>] [--mp4 <mp4> --episode <id>]\n"
             "       gamengen submit [--address <url>] <phase or pipeline> --config <yaml> [key=value ...]\n"
-            "       gamengen check [--config <yaml> ...]\n\n"
+            "       gamengen push <folder> <owner>/<name>\n"
+            "       gamengen play [game=<name>] [model=<folder>]\n"
+            "       gamengen check [--config <yaml> ...]\n"
+            "       gamengen estimate --config <yaml> [gpu=<name>] [mfu=<share>]\n\n"
             f"phases: {', '.join(known)}\n"
         )
         sys.exit(0 if len(sys.argv) > 1 else 2)

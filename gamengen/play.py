@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from gamengen import local_head, ray_token, storage
+from gamengen import hub, local_head, ray_token, storage
 from gamengen.config import Config
 from gamengen.serve import launch
 
@@ -24,14 +24,15 @@ def find(game: str, model: str = "", weights: Path = WEIGHTS) -> str:
 
     Args:
         game: of `gamengen/weights`.
-        model: `denoiser` or `distilled` of that game, by default the first that is there; or any model folder, a path
-            or a URI such as `s3://bucket/run/denoiser`, whatever its game.
+        model: `denoiser` or `distilled` of that game, by default the first that is there; or any model folder, whatever
+            its game: a path, a URI such as `s3://bucket/run/denoiser`, or a name on the hub.
 
     Raises:
         ValueError: there is no such model; says what there is.
     """
     if model and model not in MODELS:
-        folder = model if "://" in model else str(Path(model).expanduser().resolve())
+        folder = hub.fetch(model)
+        folder = folder if "://" in folder else str(Path(folder).expanduser().resolve())
         if not storage.exists(f"{folder}/game.json"):
             raise ValueError(f"model, got {model!r}; expected {', '.join(MODELS)} or the folder of a trained model.")
         return folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -25,13 +26,16 @@ def filesystem(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
 def write_bytes(uri: str, data: bytes) -> None:
     """Write a file whole: a reader sees the old one or the new one, never a part."""
     files, path = filesystem(uri)
+    if not isinstance(files, pyarrow.fs.LocalFileSystem):  # an object store has no folders
+        with files.open_output_stream(path) as stream:  # and shows an upload when it is complete
+            stream.write(data)
+        return
     if folder := path.rpartition("/")[0]:
         files.create_dir(folder, recursive=True)
-    temporary = f"{path}.{uuid.uuid4().hex}.tmp" if isinstance(files, pyarrow.fs.LocalFileSystem) else path
-    with files.open_output_stream(temporary) as stream:  # an object store shows an upload when it is complete
+    temporary = f"{path}.{uuid.uuid4().hex}.tmp"
+    with files.open_output_stream(temporary) as stream:
         stream.write(data)
-    if temporary != path:
-        files.move(temporary, path)
+    files.move(temporary, path)
 
 
 def write_json(uri: str, value: Any) -> None:
@@ -68,3 +72,11 @@ def list_files(folder: str, suffix: str, *, recursive: bool = False) -> list[str
     selector = pyarrow.fs.FileSelector(path, allow_not_found=True, recursive=recursive)
     names = [info.path[len(path) + 1 :] for info in files.get_file_info(selector) if info.is_file]
     return [f"{folder.rstrip('/')}/{name}" for name in sorted(names) if name.endswith(suffix)]
+
+
+def download(uri: str, place: str) -> None:
+    """Copy a file to a path here, without holding it in memory; raises FileNotFoundError."""
+    files, path = filesystem(uri)
+    Path(place).parent.mkdir(parents=True, exist_ok=True)
+    here = pyarrow.fs.LocalFileSystem()
+    pyarrow.fs.copy_files(path, place, source_filesystem=files, destination_filesystem=here)

@@ -11,12 +11,14 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "gamengen"
 
-_NOUNS = ["game", "progress", "envs", "storage", "data", "models", "engine", "checkpoint", "metrics", "config"]
+_NOUNS = ["game", "progress", "envs", "storage", "data", "models", "hub", "model_card", "engine", "checkpoint"]
+_NOUNS += ["metrics", "config"]
 _BELOW = [*_NOUNS, "placement", "ray_cluster", "monitor"]  # the metrics lie below the phases, as all of them count
 _PHASES = ["collect", "encode", "train", "evaluate", "serve"]
 _TOP = ["benchmark", "benchmark_agent", "benchmark_model", "benchmark_networks", "benchmark_rates"]
-_TOP += ["benchmark_recording", "benchmark_scaling", "check", "cli", "job_log", "job_needs", "local_head"]
-_TOP += ["local_nodes", "paced_game", "pipeline", "play", "ray_token", "submission", "submit"]  # fronts, as jobs are
+_TOP += ["benchmark_recording", "benchmark_scaling", "check", "cli", "estimate", "job_log", "job_needs"]
+_TOP += ["local_head", "local_nodes", "paced_game", "pipeline", "play", "ray_token", "submission"]
+_TOP += ["submit"]  # fronts, as the jobs are
 
 # module -> the modules of gamengen that it may import, beside itself
 ALLOWED = {
@@ -24,10 +26,12 @@ ALLOWED = {
     "envs": ["game"],
     "progress": [],
     "storage": [],
-    "data": ["game", "progress", "storage"],
+    "data": ["game", "progress", "storage", "hub"],
     "models": [],
     "metrics": ["models", "game", "storage"],
-    "checkpoint": ["models", "game", "storage"],
+    "hub": ["storage"],
+    "model_card": ["game", "storage"],
+    "checkpoint": ["models", "game", "storage", "hub", "model_card"],
     "engine": ["models", "game", "storage", "checkpoint"],
     "config": [name for name in _NOUNS if name != "config"],
     "placement": [],
@@ -42,6 +46,7 @@ ONLY_IN = {
     "ray": ["placement", "ray_cluster", *_PHASES, "monitor", *_TOP],
     "torch": ["models", "engine", "checkpoint", "metrics", *_PHASES, *_TOP],
     "diffusers": ["models"],
+    "huggingface_hub": ["hub", "models.pretrained"],
     "lpips": ["metrics"],
     "pyarrow": ["storage", "data", *_PHASES, *_TOP],
     "av": ["data"],

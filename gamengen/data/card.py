@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
+from gamengen import hub
 from gamengen.data.figures import Figures, Group, survey
 from gamengen.data.shards import find
 from gamengen.storage import exists, filesystem, read_bytes, write_bytes
@@ -69,6 +70,17 @@ def refresh(folder: str, figures: Figures | None = None) -> str | None:
         logger.warning("the dataset card was not written: %s", error)
         return None
     return card
+
+
+def push_play(run: str, name: str, *, private: bool = False) -> str:
+    """Put a run's recorded play and its card on the Hugging Face hub as dataset `<owner>/<name>`; returns its address.
+
+    Raises:
+        ValueError: no play in the run's folder, or the hub does not take it.
+    """
+    find(f"{run.rstrip('/')}/{FOLDER}")
+    refresh(f"{run.rstrip('/')}/{FOLDER}")
+    return hub.push(run, name, (NAME, f"{FOLDER}/*.parquet"), kind="dataset", private=private)
 
 
 def _is_ours(card: str) -> bool:

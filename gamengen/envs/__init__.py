@@ -92,7 +92,7 @@ def load(name: str) -> ModuleType:
     where an engine is behind the env, `play_raw(plays, **options)`, which plays that with nothing around it and yields
     what it shows after each action, for the benchmark (`plays`: a seed and the actions of each episode; options as of
     `make`); where observations cost more than the game, `UNOBSERVED`, options that go without, for players that do not
-    look; and `PLAYABLE = False` where there are recordings of the game and nothing to play.
+    look; `LICENCE`, see `licence`; and `PLAYABLE = False` where there are recordings of the game and nothing to play.
 
     Raises:
         ValueError: no such game, or the module lacks `SPEC` or `make`.
@@ -119,6 +119,17 @@ def require_playable(name: str) -> None:
             f"the game {name!r} cannot be played: there are only recordings of it. "
             "Set collect.import=<folder> to take them in with jobs.collect, or game.name to a game with an env."
         )
+
+
+def licence(name: str) -> dict[str, str]:
+    """Return under which licence a game's pictures are, and so what a model draws: the game's `LICENCE`.
+
+    Returns:
+        `id`, as the Hugging Face hub calls it, and `text`, a sentence or two.
+    """
+    unknown = "The model can draw what it saw in training; the licence of this game's pictures is not known. "
+    unknown += "Say here what it is before you share the model."
+    return dict(getattr(load(name), "LICENCE", {"id": "other", "text": unknown}))
 
 
 def make(name: str, **options: Any) -> gymnasium.Env:

@@ -17,7 +17,7 @@ import ray
 import torch
 
 from gamengen import config as configs
-from gamengen import envs, placement, ray_cluster, storage
+from gamengen import envs, model_card, placement, ray_cluster, storage
 from gamengen.config import Config
 from gamengen.data import shards
 from gamengen.envs import Probes
@@ -53,6 +53,7 @@ def evaluate(config: Config) -> dict[str, Any]:
     stored = storage.read_json(f"{folder}/evaluation.json") if storage.exists(f"{folder}/evaluation.json") else {}
     if stored.get("signature") == signature:
         logger.info("these models are evaluated already: nothing left to do.")
+        _write_cards(config, modes, stored["summary"], stored.get("hardware", "unknown hardware"))
         seconds = round(time.perf_counter() - begun, 1)
         return {**stored["summary"], "resumed": True, "seconds": seconds}
     probes = _probes(config)
@@ -68,8 +69,18 @@ def evaluate(config: Config) -> dict[str, Any]:
     result |= {"report": f"{folder}/report.html", "resumed": False}
     result["seconds"] = round(time.perf_counter() - begun, 1)
     report.write(config, folder, measured.modes, measured.real, probes, result, measured.hardware, decoded)
-    storage.write_json(f"{folder}/evaluation.json", {"signature": signature, "summary": result})
+    found = {"signature": signature, "hardware": measured.hardware, "summary": result}
+    storage.write_json(f"{folder}/evaluation.json", found)
+    _write_cards(config, modes, result, measured.hardware)
     return result
+
+
+def _write_cards(config: Config, modes: dict[str, str], result: dict[str, Any], hardware: str) -> None:
+    """Put the figures of each mode into its model's folder."""
+    licence = envs.licence(config.game.name)
+    for mode, name in modes.items():
+        figures = result if mode == "normal" else result[mode]
+        model_card.add_evaluation(f"{config.folder}/{name}", figures, hardware, licence)
 
 
 def _summarise(

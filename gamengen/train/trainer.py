@@ -19,7 +19,7 @@ from ray.train.torch import TorchTrainer
 from torch import Tensor, nn
 
 from gamengen import config as configs
-from gamengen import monitor, placement, ray_cluster, storage
+from gamengen import envs, monitor, placement, ray_cluster, storage
 from gamengen.checkpoint import Architecture, Model, weights_fingerprint
 from gamengen.config import Config, StageConfig
 from gamengen.data import shards
@@ -226,7 +226,9 @@ def _write_model(
 ) -> None:
     network.load_state_dict(weights)
     network.cpu().eval()
-    provenance = {"config": job["config"], "signature": job["signature"], "figures": figures}
+    settings = {**job["config"], "storage": "~/gamengen"}  # where the run lies plays no part, and is nobody's business
+    provenance = {"config": settings, "signature": job["signature"], "figures": figures}
+    provenance["licence"] = envs.licence(config.game.name)
     folder = f"{config.folder}/{FOLDERS[stage]}"
     if stage in _OF_FRAMES:
         if stage == "autoencoder":

@@ -43,6 +43,8 @@ def test_summary_has_every_key_and_is_json(run: Config, summary: dict) -> None:
 def test_report_and_films_open(run: Config, summary: dict) -> None:
     page = Path(summary["report"]).read_text()
     assert page.count("data:image/png;base64,") >= 6 and "ceiling" in page
+    card = Path(run.folder, "denoiser", "README.md").read_text()
+    assert "| next frame, PSNR in dB |" in card and "Not evaluated" not in card
     game = run.game_spec()
     with av.open(str(Path(summary["report"]).parent / "side_by_side.mp4")) as film:
         frames = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]

@@ -2,7 +2,7 @@
 
 `SPEC` and `make` are the game's contract; `SCRIPTED` makes a player without learning, for recording and for tests, and
 `PROBES` and `REGIONS` are what evaluation may ask of a frame; `UNOBSERVED` saves the agent's picture for who does not
-look.
+look, and `LICENCE` says whose the pictures are.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from gamengen.envs.chrome_dino.policies import ScriptedPolicy
 
 SCRIPTED = ScriptedPolicy
 UNOBSERVED = {"observation": "state"}
+LICENCE = {"id": "mit", "text": "The pictures that it learnt are gamengen's own pixel art, under the MIT licence."}
 
-__all__ = ["PROBES", "REGIONS", "SCRIPTED", "SPEC", "UNOBSERVED", "ChromeDinoEnv", "ScriptedPolicy", "make"]
+__all__ = ["LICENCE", "PROBES", "REGIONS", "SCRIPTED", "SPEC", "UNOBSERVED", "ChromeDinoEnv", "ScriptedPolicy", "make"]
 
 
 def REGIONS(height: int, width: int) -> dict[str, tuple[slice, slice]]:

@@ -2,7 +2,7 @@
 
 `SPEC` and `make` are the game's contract; `SCRIPTED` makes a player without learning, for recording and for tests;
 `play_raw` is the engine's own loop, for the benchmark, and `UNOBSERVED` saves the automap for who does not look;
-`REGIONS` tells an evaluation where the status bar is.
+`REGIONS` tells an evaluation where the status bar is, and `LICENCE` says whose the pictures are.
 """
 
 from __future__ import annotations
@@ -15,8 +15,14 @@ from gamengen.envs.doom.raw import play_raw
 
 SCRIPTED = ScriptedPolicy
 UNOBSERVED = {"observation": "none"}
+LICENCE = {
+    "id": "bsd-3-clause",
+    "text": "The pictures that it learnt are Freedoom's, copyright the contributors to the Freedoom project, under "
+    "the BSD 3-clause licence (freedoom.github.io), as ViZDoom (MIT) plays them. Where the run's `game.options` name a "
+    "`wad`, they are that one's instead, and its licence holds: what is sold may not be given away.",
+}
 
-__all__ = ["REGIONS", "SCRIPTED", "SPEC", "UNOBSERVED", "DoomEnv", "ScriptedPolicy", "make", "play_raw"]
+__all__ = ["LICENCE", "REGIONS", "SCRIPTED", "SPEC", "UNOBSERVED", "DoomEnv", "ScriptedPolicy", "make", "play_raw"]
 
 
 def REGIONS(height: int, width: int) -> dict[str, tuple[slice, slice]]:
