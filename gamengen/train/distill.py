@@ -95,6 +95,10 @@ class Distillation:
             loss = loss + weight * F.mse_loss(made, wanted)
         return loss
 
+    @functools.cached_property
+    def _guided(self) -> Sampler:
+        return dataclasses.replace(self.sampler, guidance_scale=self.settings.guidance_scale)
+
     def _generate(self, network: nn.Module, noise: Tensor, start: Tensor, past: tuple[Tensor, ...]) -> Tensor:
         velocity = network("generator", noise, start, *past).float()
         return self.sampler.schedule.clean(noise, velocity, start)
@@ -104,11 +108,10 @@ class Distillation:
 
     def _matching(self, made: Tensor, noise: Tensor, timestep: Tensor, past: tuple[Tensor, ...]) -> Tensor:
         """Return a loss whose gradient is the difference of the scores, of about the same size at every timestep."""
-        guided = dataclasses.replace(self.sampler, guidance_scale=self.settings.guidance_scale)
         with torch.no_grad():
             noised = self._noised(made, noise, timestep)
             clean = functools.partial(self.sampler.schedule.clean, noised, timestep=timestep)
-            real = clean(velocity=guided.predict(self.teacher, noised, timestep, *past).float())
+            real = clean(velocity=self._guided.predict(self.teacher, noised, timestep, *past).float())
             fake = clean(velocity=self.student("fake_score", noised, timestep, *past).float())
             size = (made - real).abs().mean((1, 2, 3), keepdim=True).clamp_min(1e-3)
             wanted = made - (fake - real) / size
