@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gamengen.checkpoint import Model
 from gamengen.game import GameSpec
-from gamengen.models import autoencoders
+from gamengen.models import autoencoders, cuda_graph
 from gamengen.models.cuda_graph import CudaGraph
 from gamengen.models.precision import fastest
 from gamengen.models.sampler import Sampler
@@ -100,7 +100,8 @@ class GameEngine:
             self.autoencoder.decode = torch.compile(self.autoencoder.decode, dynamic=False)
         self._sample, self._show = self._sampled, self._shown
         if on_gpu:
-            self._sample, self._show = CudaGraph(self._sample), CudaGraph(self._show)
+            pool = cuda_graph.new_pool()
+            self._sample, self._show = (CudaGraph(part, pool) for part in (self._sample, self._show))
 
     @classmethod
     def from_pretrained(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +14,11 @@ logger = logging.getLogger(__name__)
 _WARM_UP = 3  # calls before a capture: libraries choose their kernels and take their workspace
 
 
+def new_pool() -> Any:
+    """Return a memory pool for graphs that run one after the other."""
+    return torch.cuda.graph_pool_handle()
+
+
 class CudaGraph:
     """Calls `function`, which maps tensors on a GPU to one tensor, by a graph for each shape of its arguments.
 
@@ -20,8 +26,10 @@ class CudaGraph:
     returns is the caller's: a new tensor at every call. Where a graph cannot be made, the function is called as it is.
     """
 
-    def __init__(self, function: Callable[..., Tensor]) -> None:
+    def __init__(self, function: Callable[..., Tensor], pool: Any) -> None:
+        """Take a function over; graphs that never run at once may share the memory `pool` of `new_pool`."""
         self.function = function
+        self.pool = pool
         self._graphs: dict[tuple[torch.Size, ...], tuple[torch.cuda.CUDAGraph, tuple[Tensor, ...], Tensor] | None] = {}
 
     def __call__(self, *inputs: Tensor) -> Tensor:
@@ -48,7 +56,7 @@ class CudaGraph:
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(graph):
+            with torch.cuda.graph(graph, pool=self.pool):
                 output = self.function(*places)
         except RuntimeError as error:
             logger.warning("no CUDA graph, so every kernel is started by itself: %s", str(error).splitlines()[0])

@@ -16,7 +16,7 @@ from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 
 from gamengen.models import autoencoders, denoisers
 
-CODER = {"channels": [8, 16], "layers_per_block": 1, "norm_num_groups": 8, "tiny_channels": 8}
+CODER = {"channels": [8, 8, 8, 16], "layers_per_block": 1, "norm_num_groups": 8, "tiny_channels": 8}
 UNET = {"channels": [16, 32], "attention": [True, False], "layers_per_block": 1, "heads": 2, "token_channels": 24}
 UNET |= {"norm_num_groups": 8}
 SHAPE, LENGTH = (4, 8, 16), 3
@@ -27,12 +27,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pipeline's folder, as Stable Diffusion's, and beside it a TAESD's."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("stable-diffusion")
-    levels = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
-    AutoencoderKL(**levels, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=8).save_pretrained(
+    levels = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
+    AutoencoderKL(**levels, block_out_channels=(8, 8, 8, 16), layers_per_block=1, norm_num_groups=8).save_pretrained(
         path / "vae"
     )
-    blocks = {"num_encoder_blocks": (1, 1), "num_decoder_blocks": (3, 1)}
-    widths = {"encoder_block_out_channels": (8, 8), "decoder_block_out_channels": (8, 8)}
+    blocks = {"num_encoder_blocks": (1, 1, 1, 1), "num_decoder_blocks": (3, 3, 3, 1)}
+    widths = {"encoder_block_out_channels": (8,) * 4, "decoder_block_out_channels": (8,) * 4}
     AutoencoderTiny(**blocks, **widths).save_pretrained(path / "taesd")
     unet().save_pretrained(path / "unet")
     return path
@@ -113,7 +113,7 @@ def test_the_autoencoder_is_diffusers_times_its_scale(folder: Path) -> None:
     original = AutoencoderKL.from_pretrained(folder / "vae", low_cpu_mem_usage=False)
     images = torch.rand(2, 3, 32, 48) * 2 - 1
     latents = autoencoder.encode(images)
-    assert latents.shape[1:] == autoencoder.latent_shape(32, 48) == (4, 16, 24)
+    assert latents.shape[1:] == autoencoder.latent_shape(32, 48) == (4, 4, 6)
     assert torch.allclose(latents, original.encode(images).latent_dist.mean * 0.18215, atol=1e-5)
     assert torch.allclose(autoencoder.decode(latents), original.decode(latents / 0.18215).sample, atol=1e-4)
     autoencoder.set_statistics(torch.randn(4, 4, 8, 8))
