@@ -51,7 +51,7 @@ lint: setup ## check style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 audit: setup ## known vulnerabilities of the packages in constraints.txt, as the Python registry knows them
-	@uv=$$(command -v uv || echo $(CURDIR)/$(TOOLS)/bin/uv); "$$uv" tool run pip-audit --disable-pip --no-deps -r constraints.txt
+	@uv=$$(command -v uv || echo $(CURDIR)/$(TOOLS)/bin/uv); "$$uv" tool run pip-audit --strict --disable-pip --no-deps -r constraints.txt
 
 stop: ## end the game and the Ray that quickstart or play started
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m gamengen.local_head stop; else echo "nothing of ours runs"; fi
