@@ -20,6 +20,7 @@ from gamengen import local_head
 
 _STORE_BYTES = 200_000_000
 _START_SECONDS = 240.0
+_NICE = {"RAY_worker_niceness": "0"}  # not 15: on a busy machine, Ray's workers would starve beside everybody else
 # A dead node is to be noticed in seconds, and on a busy machine a slow one must not be taken for dead.
 _QUICK = {"RAY_health_check_period_ms": "1000", "RAY_health_check_failure_threshold": "10"}
 
@@ -94,12 +95,14 @@ class LocalNodes:
 
     def processes(self, word: str, node: str | None = None) -> list[int]:
         """Return the processes of a node, or of all, that have a word in their command line; Ray names its workers."""
+        leaders = {self._processes[one].pid for one in ([node] if node else self._processes)}
         found = []
-        for leader in [self._processes[one].pid for one in ([node] if node else self._processes)]:
-            for pid in local_head.session(leader):  # with `ray start` they share a session
-                with contextlib.suppress(OSError):  # it has just ended
-                    if word in Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"):
-                        found.append(pid)
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it has just ended
+                if os.getsid(int(entry.name)) in leaders:  # with `ray start` they share a session
+                    command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                    if word in command:
+                        found.append(int(entry.name))
         return found
 
     def kill(self, node: str) -> None:
@@ -131,7 +134,7 @@ class LocalNodes:
             *("--min-worker-port=0", "--max-worker-port=0", "--include-log-monitor=false"),
             *(f"--temp-dir={self._folder.name}/{node}", *arguments),
         ]
-        environment = {**os.environ, **self._environment}
+        environment = {**os.environ, **_NICE, **self._environment}
         with self._log(node).open("w") as log:
             self._processes[node] = subprocess.Popen(
                 command, env=environment, stdout=log, stderr=log, start_new_session=True

@@ -20,6 +20,7 @@ from typing import Any
 import gymnasium
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset
 import ray
 import ray.data
 from ray.data.block import BlockMetadata
@@ -101,11 +102,18 @@ def check(config: Config) -> list[int]:
     num_items = -(-settings.num_frames // settings.max_episode_frames)
     if num_items > _MAX_ITEMS:
         raise ValueError(f"collect.num_frames, got {num_items} items; expected at most {_MAX_ITEMS}. Use several runs.")
-    committed: set[int] = set()
-    for part in storage.list_files(f"{progress}/done", ".parquet"):
-        if not part.endswith(".pending.parquet"):
-            committed.update(shards.read(part, ["seed"])["seed"].to_pylist())
+    committed = _committed(f"{progress}/done")
     return [seed for seed in (config.seed * _MAX_ITEMS + item for item in range(num_items)) if seed not in committed]
+
+
+def _committed(done: str) -> set[int]:
+    """Return the seeds of the items that are safe; many small files at once, since a bucket takes its time for each."""
+    parts = [part for part in storage.list_files(done, ".parquet") if not part.endswith(".pending.parquet")]
+    if not parts:
+        return set()
+    files = storage.filesystem(done)[0]
+    paths = [storage.filesystem(part)[1] for part in parts]
+    return set(pyarrow.dataset.dataset(paths, filesystem=files).to_table(["seed"])["seed"].to_pylist())
 
 
 def play(config: Config, seeds: list[int]) -> None:

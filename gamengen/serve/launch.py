@@ -101,12 +101,19 @@ def shutdown() -> None:
 
 
 def _start_serve(host: str, port: int) -> None:
+    options = {
+        "proxy_location": "HeadOnly",
+        "http_options": {"host": host, "port": port},
+        "logging_config": {"enable_access_log": False},
+    }
     try:
-        serve.start(
-            proxy_location="HeadOnly",
-            http_options={"host": host, "port": port},
-            logging_config={"enable_access_log": False},
-        )
+        try:
+            serve.start(**options)
+        except ray.exceptions.RayActorError:
+            # On a busy machine: a web server that is not up within five seconds is replaced, with more patience each
+            # time, while `start` waits for the first one. Called again, it finds Serve running.
+            logger.info("the web server is slow to start; waiting for another one")
+            serve.start(**options)
     except Exception as error:
         reason = str(error).strip().splitlines()[-1]
         raise ValueError(
