@@ -118,14 +118,13 @@ def draw_free(
 
 
 def draw_changes(episodes: Sequence[Episode], count: int, seed: int, *, after: int) -> list[Start]:
-    """Draw up to `count` moments at which the player changed the action, as evenly over the new actions as there are.
-
-    Moments have `after` frames behind them.
+    """Draw up to `count` moments a frame after the player has changed the action and holds the new one, as evenly over
+    the new actions as there are: some games show an action only then. Moments have `after` frames behind them.
     """
     by_action: dict[int, list[Start]] = {}
     for episode in episodes:
-        for frame in action_changes(episode):
-            if frame >= after:
+        for frame in action_changes(episode) + 1:
+            if after <= frame < len(episode) and episode.actions[frame - 1] == episode.actions[frame - 2]:
                 by_action.setdefault(int(episode.actions[frame - 1]), []).append(Start(episode, int(frame)))
     rng = np.random.default_rng(seed)
     queues = [[starts[index] for index in rng.permutation(len(starts))] for _, starts in sorted(by_action.items())]

@@ -42,7 +42,7 @@ _ROWS: tuple[tuple[str | tuple[str, ...], str, str], ...] = (  # key, words, for
     ("lpips", "LPIPS of the next frame (lower is better)", ".4f"),
     ("lpips_copy_last", "… of a copy of the last frame", ".4f"),
     ("lpips_ceiling", "… of the autoencoder (ceiling)", ".4f"),
-    (("action_following", "next_frame"), "changes of action seen in the next frame, by inverse dynamics", ".0%"),
+    (("action_following", "next_frame"), "new actions seen in the next frame, by inverse dynamics", ".0%"),
     (("action_following", "on_its_own"), "… after 8 frames on its own", ".0%"),
     (("action_following", "real"), "… in the recorded frame (ceiling)", ".0%"),
     (("action_following", "still"), "… in a copy of the last frame", ".0%"),
@@ -62,10 +62,10 @@ mean. PSNR is the mean over frames, identical frames count as 60&nbsp;dB. <b>Hor
 own frames with the recorded actions; &ldquo;holding&rdquo; repeats the last recorded frame. After a random event the
 recorded future is only one of many, so that a good model need not match it. PSNR says nothing about whether the game
 stays a game.</p>
-<p><b>Inverse dynamics</b>: a small network that has learnt from recorded play to tell the action from three frames. It
-is asked about moments at which the player changed the action, every action counting the same. Its score on recorded
-frames is the ceiling; a copy of the last frame shows what the past alone gives away. It has never seen generated
-frames: a model may follow an action and still be misjudged where its pictures are blurred.</p>
+<p><b>Inverse dynamics</b>: a small network that has learnt from recorded play to tell the action from two frames. It
+is asked about moments a frame after the player changed the action, every action counting the same. Its score on
+recorded frames is the ceiling; in a copy of the last frame it can only guess. It has never seen generated frames: a
+model may follow an action and still be misjudged where its pictures are blurred.</p>
 """
 _LIMITS_OF_ROLLOUTS = """
 <p><b>Rollouts</b>: a player that sees only the frames, the same in the model and in the real game, which is first

@@ -102,7 +102,9 @@ def test_moments_are_spread_over_the_actions(run: Config) -> None:
     starts = held_out.draw_changes(episodes, 9, 0, after=12)
     taken = [int(start.actions(1)[0]) for start in starts]
     assert all(start.frame >= 12 for start in starts) and np.bincount(taken).tolist() == [3, 3, 3]
-    assert all(start.episode.actions[start.frame - 2] != action for start, action in zip(starts, taken, strict=True))
+    for start, action in zip(starts, taken, strict=True):
+        assert start.episode.actions[start.frame - 3 : start.frame - 1].tolist() != [action, action]
+        assert start.episode.actions[start.frame - 2] == action
 
 
 def test_small_frames_and_means() -> None:

@@ -9,7 +9,7 @@ KINDS = ("enemies", "items")
 OPTIONS = {"labels": True, "observation": "none"}
 
 _ITEMS = ("Health", "Armor", "Ammo", "Weapon", "Key", "PowerUp")
-_MIN_AREA = 40  # pixels of the box: smaller ones nobody could tell
+_MIN_AREA = 150  # pixels of the box: smaller ones are hard to tell
 
 
 def boxes(info: Mapping[str, Any]) -> list[tuple[int, int, int, int, int]]:
