@@ -15,6 +15,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from gamengen.models import denoisers, pretrained
+from gamengen.models.small_convolution import SmallConvolution
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,9 @@ class Denoiser(denoisers.Denoiser):
         self.to(memory_format=torch.channels_last)
 
     def fuse(self) -> None:
-        """Join the projections of every attention layer to one matrix: fewer, larger products."""
+        """Join the projections of every attention layer to one matrix; see `small_convolution` for the deep levels."""
         self.unet.fuse_qkv_projections()
+        SmallConvolution.take_over(self.unet)
 
     def condition(self, context: Tensor, actions: Tensor, noise_level: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the context on channels [B, L * C, h, w], the actions' tokens [B, L, D] and the noise's bucket [B]."""
