@@ -72,8 +72,8 @@ def fit(
     _check_batch(settings, world)
     if state is not None:
         network.load_state_dict(state["network"])
-        if first >= settings.steps:
-            return state["ema"]
+    if first >= settings.steps:
+        return network.state_dict() if state is None else state["ema"]
     loaded = _loaded(objective.batches(first, rank, world), device)
     autocast = torch.autocast(device.type, dtype=precision) if precision else nullcontext()
     batch = next(loaded)

@@ -64,10 +64,11 @@ class Meter:
 
     def check(self, step: int) -> float:
         """Return the mean loss of all workers since the last line; raises FloatingPointError if it is not finite."""
-        total = self.total.clone()
+        total, workers = self.total.clone(), 1
         if self.world > 1:
             torch.distributed.all_reduce(total)
-        value = float(total) / (self.world * max(1, self.count))
+            workers = torch.distributed.get_world_size()  # more than share the batch, where some repeat what others do
+        value = float(total) / (workers * max(1, self.count))
         if not math.isfinite(value):
             raise FloatingPointError(
                 f"the loss is {value} at step {step} or shortly before; lower the learning rate or the precision."

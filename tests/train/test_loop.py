@@ -105,6 +105,13 @@ def test_a_finished_training_takes_no_step(made) -> None:
     assert _equal(weights, states[4]["ema"])
 
 
+def test_no_steps_leave_what_was_pretrained(made) -> None:
+    objective = _objective(made, "decoder")
+    before = _copied(objective.network.state_dict())
+    weights = fit(objective, dataclasses.replace(made.train.decoder, steps=0), device=CPU)
+    assert _equal(weights, before)
+
+
 # Adafactor's rate is relative to the size of the weights
 @pytest.mark.parametrize(("optimizer", "rate"), [("adamw", 3e-3), ("adafactor", 0.3), ("muon", 5e-3)])
 def test_it_learns(made, optimizer: str, rate: float) -> None:
