@@ -11,6 +11,7 @@ PYTEST_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 TOOLS := build/tools
+PROMETHEUS := $(CURDIR)/$(TOOLS)/prometheus/usr/bin
 INSTALLED := $(VENV)/installed
 PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3,$(if $(shell \
 	$(name) -c 'import sys; print((3, 11) <= sys.version_info[:2] < (3, 14) or "")' 2>/dev/null),$(name))))
@@ -45,7 +46,7 @@ play: setup ## play the network that comes with this repository; GAME=doom, MODE
 	@$(BIN)/python -m jobs.play game="$(GAME)" model="$(MODEL)" storage="$(STORAGE)"
 
 test: setup chromium prometheus ## run every test
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@PATH="$(PROMETHEUS):$$PATH" $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: setup ## check style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -56,20 +57,22 @@ audit: setup ## known vulnerabilities of the packages in constraints.txt, as the
 stop: ## end the game and the Ray that quickstart or play started
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m gamengen.local_head stop; else echo "nothing of ours runs"; fi
 
-# $(call debian,package,its commands,the tests that are skipped without): install it where this may be done
-define debian
-	@if command -v $(2) >/dev/null; then exit 0; fi; \
+chromium: # the browser for the tests of the page and of the real dinosaur game; they are skipped without
+	@if command -v chromium chromium-browser google-chrome >/dev/null; then exit 0; fi; \
 	sudo=""; if [ "$$(id -u)" != 0 ]; then sudo="sudo -n"; fi; \
 	if ! command -v apt-get >/dev/null || ! $$sudo true 2>/dev/null; then \
-		echo "no $(1): $(3) are skipped. Install it (Debian: apt-get install $(1))."; exit 0; \
+		echo "no Chromium: the browser tests are skipped. Install it (Debian: apt-get install chromium)."; exit 0; \
 	fi; \
-	echo "installing $(1) for $(3)"; \
-	($$sudo apt-get -qq update && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $(1)) >/dev/null \
-		|| echo "$(1) could not be installed: $(3) are skipped."
-endef
+	echo "installing Chromium for the browser tests"; \
+	($$sudo apt-get -qq update && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium) >/dev/null \
+		|| echo "Chromium could not be installed: the browser tests are skipped."
 
-chromium: # the tests of the page and of the real dinosaur game
-	$(call debian,chromium,chromium chromium-browser google-chrome,the browser tests)
-
-prometheus: # the tests of dashboards and alerts; Debian starts it as a service where it has one, which is no use to us
-	$(call debian,prometheus,prometheus,the tests of dashboards and alerts)
+prometheus: # for the tests of dashboards and alerts; unpacked, not installed: Debian's package starts a service
+	@if command -v prometheus >/dev/null || [ -x $(PROMETHEUS)/prometheus ]; then exit 0; fi; \
+	skipped="the tests of dashboards and alerts are skipped. Install it (Debian: apt-get install prometheus)."; \
+	if ! command -v apt-get >/dev/null; then echo "no Prometheus: $$skipped"; exit 0; fi; \
+	echo "unpacking Prometheus for the tests of dashboards and alerts"; \
+	sudo=""; if [ "$$(id -u)" != 0 ]; then sudo="sudo -n"; fi; \
+	mkdir -p $(TOOLS)/prometheus; cd $(TOOLS)/prometheus; \
+	(apt-get -qq download prometheus || ($$sudo apt-get -qq update && apt-get -qq download prometheus)) >/dev/null 2>&1 \
+		&& dpkg -x prometheus_*.deb . && rm prometheus_*.deb || echo "Prometheus could not be unpacked: $$skipped"
