@@ -46,6 +46,7 @@ from gamengen.train.trainer import precision
 logger = logging.getLogger(__name__)
 
 MIN_SOCKET_FRAMES = 60
+MAX_RATE = 60.0  # that a player of any game may ask for
 
 
 def benchmark(config: Config, parts: str = "") -> dict[str, Any]:
@@ -188,7 +189,7 @@ def _network_calls(engine: GameEngine) -> Iterator[int]:
 
 
 def _sockets(config: Config) -> dict[str, Any]:
-    """One player of the served game in lock-step: frames per second (median) and how evenly they come."""
+    """One player of the served game: frames per second in lock-step, how evenly they come, and in real time."""
     models = _models(config)
     is_local = ray_cluster.connect()
     port = _free_port() if is_local else config.serve.port  # a game of this run may be served outside of our own Ray
@@ -201,6 +202,8 @@ def _sockets(config: Config) -> dict[str, Any]:
             serve.run(application, name="gamengen-benchmark", route_prefix="/benchmark")
             times = [asyncio.run(_times(f"http://127.0.0.1:{port}/benchmark")) for _ in range(ROUNDS)]
             figures[f"socket_fps_{name}"] = round(statistics.median(1 / np.median(part) for part in times), 2)
+            played = [asyncio.run(_real_time(f"http://127.0.0.1:{port}/benchmark")) for _ in range(ROUNDS)]
+            figures[f"real_time_fps_{name}"] = round(statistics.median(played), 2)
             evenness = statistics.median(np.percentile(part, 95) / np.median(part) for part in times)
             figures[f"socket_p95_over_median_{name}"] = round(float(evenness), 3)
     finally:
@@ -221,6 +224,18 @@ async def _times(url: str) -> np.ndarray:
             if len(marks) > MIN_SOCKET_FRAMES and marks[-1] - marks[10] > SECONDS:
                 return np.diff(marks[10:])
     raise AssertionError("a game has actions")
+
+
+async def _real_time(url: str) -> float:
+    """Let the game run at the highest rate for `SECONDS` and return the frames per second that come."""
+    async with connect(url) as game, contextlib.aclosing(game.play(rate=MAX_RATE)) as frames:
+        marks: list[float] = []
+        async for frame in frames:
+            await game.hold(game.spec.actions[frame.number % len(game.spec.actions)])
+            marks.append(time.perf_counter())
+            if marks[-1] - marks[0] > SECONDS:
+                break
+        return (len(marks) - 1) / (marks[-1] - marks[0])
 
 
 def _free_port() -> int:

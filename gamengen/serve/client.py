@@ -1,4 +1,4 @@
-"""Plays a served game from Python, one frame per step: for bots, tests and measurements."""
+"""Plays a served game from Python, frame by frame or in real time: for bots, tests and measurements."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Frame:
 
 
 class RemoteGame:
-    """A game on a server, played in lock-step: it stands still between two steps."""
+    """A game on a server, played in lock-step, where it stands still between two steps, or in real time."""
 
     def __init__(self, socket: ClientConnection, hello: dict[str, Any], first: Frame) -> None:
         self._socket = socket
@@ -49,6 +49,31 @@ class RemoteGame:
     async def reset(self, seed: int | None = None) -> Frame:
         """Start a new game and return its first frame; the same seed and actions give the same game."""
         return await self._ask({"type": "reset"} | ({} if seed is None else {"seed": seed}))
+
+    async def play(self, rate: float | None = None) -> AsyncIterator[Frame]:
+        """Let the game run by itself, at `rate` frames per second or its own, and yield its frames as they come.
+
+        The game stands still again when the iteration is closed: use `contextlib.aclosing`.
+        """
+        with _explained():
+            await self._socket.send(json.dumps({"type": "play"} | ({} if rate is None else {"rate": rate})))
+            _object(await self._socket.recv())
+            try:
+                while True:
+                    self.frame = _frame(await self._socket.recv())
+                    if self.frame.number % protocol.SEEN_EVERY == 0:
+                        await self._socket.send(json.dumps({"type": "seen", "frame": self.frame.number}))
+                    yield self.frame
+            finally:
+                for kind in ("pause", "ping"):
+                    await self._socket.send(json.dumps({"type": kind}))
+                while isinstance(message := await self._socket.recv(), bytes) or json.loads(message)["type"] != "pong":
+                    pass  # what was under way
+
+    async def hold(self, action: str) -> None:
+        """Hold an action from now on, while the game runs by itself."""
+        with _explained():
+            await self._socket.send(json.dumps({"type": "action", "action": action}))
 
     async def _ask(self, message: dict[str, Any]) -> Frame:
         with _explained():

@@ -7,7 +7,8 @@ player's are:
     {"type": "play", "rate": 20}                  real time: the server sends frames at this rate, or the game's own
     {"type": "action", "action": "duck", "id": 8} what is held from now on in real time: an action, or those of all held
                                                   keys, the first pressed first, as a list: see GameSpec.joined
-    {"type": "seen", "frame": 12}                 real time: this frame was shown; the server never runs far ahead
+    {"type": "seen", "frame": 12}                 real time: all up to this frame were shown; the server never runs far
+                                                  ahead, so every SEEN_EVERY frames it must hear of it
     {"type": "pause"}                             ends real time
     {"type": "reset", "seed": 3}                  a new game; a random one without `seed`
     {"type": "ping", "t": 1.5}                    answered by `pong` with the same `t`
@@ -26,6 +27,7 @@ PROTOCOL_VERSION = 1
 MAX_MESSAGE_BYTES = 4096
 MAX_ID = 2**32 - 1
 MAX_SEED = 2**31 - 1
+SEEN_EVERY = 4  # frames: a message up for every frame down would cost as much as the frame itself
 
 # Little-endian: frame number, action that led to it, flags, 2 bytes of padding, model time in microseconds, id of the
 # player's last input that this frame knows of.

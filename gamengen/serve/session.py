@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MAX_UNSEEN = 8  # frames under way to the player in real time: enough for 400 ms of network at 20 frames per second
+# Frames under way to the player in real time: eight at least, enough for 400 ms of network at 20 frames per second,
+# and those of which a player does not tell at once.
+MAX_UNSEEN = 8 + protocol.SEEN_EVERY
 MIN_RATE = 1.0
 IDLE_SECONDS = 600.0  # a silent player's place is given to somebody else
 

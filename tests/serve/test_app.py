@@ -1,6 +1,7 @@
 """The served game over real sockets: pages, play, limits and what is refused."""
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import urllib.error
@@ -13,6 +14,7 @@ from websockets.asyncio.client import connect as connect_socket
 
 from gamengen.serve import client, launch, protocol
 from gamengen.serve.app import build
+from gamengen.serve.session import MAX_UNSEEN
 from tests.serve.fakes import MAX_PLAYERS
 
 pytestmark = pytest.mark.ray
@@ -82,16 +84,17 @@ def test_play_in_lock_step(served):
 
 def test_real_time_over_the_socket(served):
     async def play():
-        async with connect_socket(address(served)) as socket:
-            await socket.recv(), await socket.recv()
-            await socket.send(json.dumps({"type": "play", "rate": 20}))
-            assert json.loads(await socket.recv())["type"] == "playing"
+        async with client.connect(served["url"]) as game:
             numbers = []
-            for _ in range(12):  # more than may be under way unseen
-                header, _ = protocol.unpack_frame(await asyncio.wait_for(socket.recv(), 10))
-                numbers.append(header.number)
-                await socket.send(json.dumps({"type": "seen", "frame": header.number}))
-            assert numbers == list(range(2, 14))
+            async with asyncio.timeout(30), contextlib.aclosing(game.play(rate=20)) as frames:
+                async for frame in frames:
+                    numbers.append(frame.number)
+                    await game.hold("jump")
+                    if len(numbers) == MAX_UNSEEN + 5:  # more than may be under way unseen
+                        break
+            assert numbers == list(range(2, 2 + len(numbers)))
+            assert game.spec.actions[frame.action] == "jump"
+            assert (await game.step("duck")).number > frame.number  # it stands still again, and goes on by steps
 
     asyncio.run(play())
 

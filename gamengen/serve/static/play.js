@@ -6,6 +6,7 @@ const context = canvas.getContext("2d", { alpha: false });
 
 const HEADER_BYTES = 16;
 const FLAG_START = 1;
+const SEEN_EVERY = 4; // frames, as in serve/protocol.py
 const CLOSE_POLICY = 1008;
 const CLOSE_FULL = 1013;
 const RETRY_MS = [500, 1000, 2000, 4000, 8000];
@@ -95,7 +96,7 @@ async function draw(frame) {
   image.close();
   canvas.dataset.frame = frame.number;
   recorder?.draw();
-  if (playing) send({ type: "seen", frame: frame.number });
+  if (playing && frame.number % SEEN_EVERY === 0) send({ type: "seen", frame: frame.number });
   if (frame.flags & FLAG_START) return;
   modelMs = modelMs ? 0.9 * modelMs + 0.1 * frame.modelMs : frame.modelMs;
   frameTimes.push(performance.now());
