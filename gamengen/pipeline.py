@@ -161,7 +161,7 @@ def run(config_path: str, overrides: list[str], cluster: Cluster) -> dict[str, A
     return summary
 
 
-_ON_THE_PAGE = ("fast", "real", "seconds", "reasons", "intervals", "tables", "contents", "decoder")  # and only there
+_ON_THE_PAGE = ("fast", "real", "seconds", "reasons", "intervals", "tables", "decoder")  # and only there
 
 
 def table(scores: dict[str, Any]) -> str:

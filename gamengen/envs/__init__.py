@@ -63,21 +63,6 @@ class Probes(Protocol):
         """Return a player of one game per seed; `carelessness` is the share of dangers that it ignores."""
 
 
-class Contents(Protocol):
-    """What a game may offer as `CONTENTS`, so that an evaluation can learn to see what is in its pictures.
-
-    Attributes:
-        KINDS: the things that are told apart.
-        OPTIONS: of `make`, with which the env's `info` says what is on the screen.
-    """
-
-    KINDS: Sequence[str]
-    OPTIONS: Mapping[str, Any]
-
-    def boxes(self, info: Mapping[str, Any]) -> list[tuple[int, int, int, int, int]]:
-        """Return (index into KINDS, x, y, width, height) of each thing, in pixels of the frame without padding."""
-
-
 def names() -> list[str]:
     """Return the names of the games shipped in this folder."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
@@ -87,8 +72,8 @@ def load(name: str) -> ModuleType:
     """Import a game by its name here or by the import path of your own module.
 
     The module has `SPEC: GameSpec` and `make(**options) -> gymnasium.Env`; the env's `unwrapped.game_spec` is the SPEC
-    with what the options changed (frame size, rate). It may have, for the evaluation, `PROBES: Probes`, `CONTENTS:
-    Contents`, and `REGIONS(height, width)`, which returns (rows, columns) of small things that matter by their names;
+    with what the options changed (frame size, rate). It may have, for the evaluation, `PROBES: Probes` and
+    `REGIONS(height, width)`, which returns (rows, columns) of small things that matter by their names;
     where an engine is behind the env, `play_raw(plays, **options)`, which plays that with nothing around it and yields
     what it shows after each action, for the benchmark (`plays`: a seed and the actions of each episode; options as of
     `make`); where observations cost more than the game, `UNOBSERVED`, options that go without, for players that do not

@@ -21,7 +21,7 @@ from gamengen import envs, model_card, placement, ray_cluster, storage
 from gamengen.config import Config
 from gamengen.data import shards
 from gamengen.envs import Probes
-from gamengen.evaluate import contents, decoders, held_out, inverse_dynamics, measure, report, rollouts, summary, tables
+from gamengen.evaluate import decoders, held_out, inverse_dynamics, measure, report, rollouts, summary, tables
 from gamengen.evaluate.groups import Groups
 from gamengen.evaluate.judges import Judges
 from gamengen.evaluate.measure import MODELS, ModelFigures, RealFigures
@@ -60,9 +60,8 @@ def evaluate(config: Config) -> dict[str, Any]:
     for reason in reasons.values():
         logger.info("%s", reason)
     inverse_dynamics.prepare(config)
-    known = contents.prepare(config)
     measured = _measure(config, list(modes))
-    result = _summarise(config, measured, probes, known)
+    result = _summarise(config, measured, probes)
     result["reasons"] |= reasons
     decoded = decoders.measure(config)
     result["decoder"] = decoders.figures_of(decoded)
@@ -83,18 +82,13 @@ def _write_cards(config: Config, modes: dict[str, str], result: dict[str, Any], 
         model_card.add_evaluation(f"{config.folder}/{name}", figures, hardware, licence)
 
 
-def _summarise(
-    config: Config, measured: Measured, probes: Probes | None, known: dict[str, Any] | None
-) -> dict[str, Any]:
+def _summarise(config: Config, measured: Measured, probes: Probes | None) -> dict[str, Any]:
     normal, fast, real = measured.modes["normal"], measured.modes.get("fast"), measured.real
     result = {"phase": "evaluate", **summary.of_model(config, normal, real, probes)}
     result["fast"] = summary.of_model(config, fast, real, probes) if fast else None
     if fast is None:
         result["reasons"]["fast"] = "no distilled model; train one with stage=distill"
     result["real"] = summary.of_real(config, real, probes)
-    for figures, of in ((result, normal), (result["fast"], fast)):
-        if figures:
-            figures["contents"] = contents.figures_of(config, of.contents, known)
     base = normal.baselines
     whole = tables.RowFigures(normal.next_frame.scores, base.copy_last, base.ceiling, normal.horizons.scores, base.hold)
     result["tables"] = tables.figures_of(config, measured.rows) | measured.groups.figures_of(config, whole)

@@ -19,8 +19,7 @@ from gamengen.config import Config
 from gamengen.data.shards import Episode
 from gamengen.engine import GameEngine
 from gamengen.envs import Probes
-from gamengen.evaluate import contents, following, held_out, inverse_dynamics, pixels, rollouts
-from gamengen.evaluate.contents import ContentsNetwork, Seen
+from gamengen.evaluate import following, held_out, inverse_dynamics, pixels, rollouts
 from gamengen.evaluate.following import Following
 from gamengen.evaluate.held_out import Start
 from gamengen.evaluate.inverse_dynamics import InverseDynamics
@@ -41,7 +40,6 @@ class ModelFigures:
     next_frame: pixels.NextFrame
     horizons: pixels.Horizons
     following: Following | None = None
-    contents: Seen | None = None
     followed: dict[str, np.ndarray] | None = None
     rollouts: rollouts.Rollouts | None = None
 
@@ -56,14 +54,6 @@ class RealFigures:
 
 
 @dataclass(frozen=True)
-class Networks:
-    """The networks of the run that judge pictures; None where they are left out."""
-
-    actions: InverseDynamics | None
-    contents: ContentsNetwork | None
-
-
-@dataclass(frozen=True)
 class Plan:
     """Which moments are used for what: drawn from the seed, the same for every mode and number of workers."""
 
@@ -72,8 +62,6 @@ class Plan:
     free: list[Start]
     rollouts: list[Start]
     changes: list[Start]
-    contents: list[Start]  # of games in which the network of `contents` looks for enemies and items
-    contents_keys: list[np.ndarray]  # the actions from there on, int64 [rollout_frames] each
     table_windows: list[Start]
     table_starts: list[Start]
 
@@ -97,17 +85,12 @@ def plan(config: Config, episodes: Sequence[Episode], probes: Probes | None) -> 
     length, farthest = config.denoiser.context_length, max(settings.horizons)
     windows = held_out.draw(episodes, settings.num_windows, seed + 2, after=length)
     starts = held_out.draw(episodes, settings.num_horizon_starts, seed + 3, after=length, before_end=farthest)
-    young: list[Start] = []
-    if contents.offered(config):
-        young = held_out.draw(episodes, settings.num_rollouts, seed + 6, after=length, first=length + 20)
     return Plan(
         windows=windows,
         horizons=starts,
         free=free,
         rollouts=_repeated(rollout_starts, settings.num_rollouts),
         changes=held_out.draw_changes(episodes, settings.num_action_starts, seed + 5, after=length + following.AHEAD),
-        contents=young,
-        contents_keys=list(contents.actions_from(young, episodes, settings.rollout_frames).T),
         table_windows=windows[: settings.tables.num_windows],
         table_starts=starts[: settings.tables.num_starts],
     )
@@ -119,7 +102,7 @@ def measure_models(
     """Measure a worker's share of every mode; baselines once for all that have the same autoencoder."""
     settings = config.evaluate
     probes: Probes | None = getattr(envs.load(config.game.name), "PROBES", None)
-    networks = Networks(inverse_dynamics.load(config), contents.load(config))
+    network = inverse_dynamics.load(config)
     figures, known = {}, {}
     for mode in modes:
         folder = f"{config.folder}/{MODELS[mode]}"
@@ -131,7 +114,7 @@ def measure_models(
             horizons, size = settings.horizons, settings.batch_size
             known[code] = pixels.baselines(engine, work.windows, work.horizons, horizons, judges, size)
         base = known[code]
-        figures[mode] = measure_engine(config, engine, work, judges, base, networks, probes, f"{mode} mode", rank)
+        figures[mode] = measure_engine(config, engine, work, judges, base, network, probes, f"{mode} mode", rank)
     return figures
 
 
@@ -141,7 +124,7 @@ def measure_engine(
     work: Plan,
     judges: Judges,
     baselines: pixels.Baselines,
-    networks: Networks,
+    network: InverseDynamics | None,
     probes: Probes | None,
     name: str,
     rank: int = 0,
@@ -152,10 +135,8 @@ def measure_engine(
     next_frame = pixels.next_frame(engine, work.windows, judges, size, num_pictures, name=name)
     num_clips = 0 if rank else -(-settings.video_frames // max(settings.horizons))
     horizons = pixels.by_horizon(engine, work.horizons, settings.horizons, judges, size, num_clips, name=name)
-    acts, eyes = networks.actions, networks.contents
-    changes = following.measure(engine, work.changes, acts, size) if acts else None
-    seen = contents.measure(engine, work.contents, work.contents_keys, eyes, size, name) if eyes else None
-    figures = ModelFigures(baselines, next_frame, horizons, changes, seen)
+    changes = following.measure(engine, work.changes, network, size) if network else None
+    figures = ModelFigures(baselines, next_frame, horizons, changes)
     if probes is None:
         return figures
     followed = {

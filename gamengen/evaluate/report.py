@@ -96,7 +96,6 @@ def write(
     frames = pictures.side_by_side(figures["normal"].horizons.clips, config.evaluate.video_frames)
     storage.write_bytes(f"{folder}/side_by_side.mp4", film.encode(frames, rate))
     parts = [_head(config, hardware), _table(summary), *_plots(figures, real, probes, summary)]
-    parts += report_tables.contents(summary)
     parts += report_tables.decoder(summary, decoded)
     parts += report_tables.sections(summary)
     parts.append("<h2>Real (left) and generated (right), the same actions</h2>")
@@ -106,9 +105,6 @@ def write(
         parts.append(image(pictures.strips(measured.next_frame.real, measured.next_frame.generated)))
         if measured.rollouts is not None:
             parts += _rollouts(folder, mode, measured.rollouts, rate)
-        if measured.contents is not None:
-            sheet = pictures.contact_sheet(measured.contents.snapshots.swapaxes(0, 1))
-            parts += [f"<h2>Games with recorded actions, {mode} mode: four of them, time downwards</h2>", image(sheet)]
     parts += report_tables.compared(summary, _setting(config))
     limits = _LIMITS_OF_PIXELS + (_LIMITS_OF_ROLLOUTS if probes else "")
     parts.append(f"<h2>What the figures mean, and what they do not</h2>{limits}")

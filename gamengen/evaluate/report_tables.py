@@ -34,12 +34,6 @@ _TITLES = {  # table -> heading, what it means
         "The same model on held-out episodes of maps that it learnt from, and of maps that it has never seen.",
     ),
 }
-_CONTENTS = (
-    "A small network has learnt from the real game, whose engine tells what is on the screen. It looks at games of the "
-    "model and at real ones in which the same recorded actions are played, whatever comes of them. A share that falls "
-    "over the model's rollouts, where that of the real game does not, means that things vanish. The network has never "
-    "seen generated frames: what is there but blurred it may not count."
-)
 _COLUMNS = (
     ("num_windows", "windows", "d"),
     ("psnr", "PSNR, dB", ".2f"),
@@ -81,29 +75,6 @@ def compared(summary: Mapping[str, Any], setting: str) -> list[str]:
     return ["<h2>The paper, others, ours</h2>", f"<p>{peers.NOTE}</p>", table]
 
 
-def contents(summary: Mapping[str, Any]) -> list[str]:
-    """Return the page's section on what is still in the pictures, none for a game that does not tell."""
-    modes = {"normal mode": summary, "1-step mode": summary["fast"]}
-    known = {name: figures["contents"] for name, figures in modes.items() if figures and figures["contents"]}
-    if not known:
-        return []
-    head = "".join(f"<th>{words}</th>" for words in ("1st fifth", "2nd", "3rd", "4th", "5th"))
-    parts = ["<h2>Is what was there still there?</h2>", f"<p>{_CONTENTS}</p>"]
-    for kind, real in next(iter(known.values())).items():
-        rows = {"real game, by its engine": real["present"], "real game, as the network sees it": real["seen"]}
-        rows |= {name: figures[kind]["model"] for name, figures in known.items()}
-        lines = []
-        for name, shares in rows.items():
-            cells = "".join(f"<td>{NOTHING if share is None else format(share, '.0%')}</td>" for share in shares)
-            lines.append(f"<tr><td>{name}</td>{cells}</tr>")
-        quality = (
-            f"It finds {_share(real['recall'])} of them and sees one in {_share(real['false_alarms'])} of the rest."
-        )
-        parts.append(f"<h3>Frames with {html.escape(kind)}</h3><p class=muted>{quality}</p>")
-        parts.append(f"<table><tr><th></th>{head}</tr>{''.join(lines)}</table>")
-    return parts
-
-
 def decoder(summary: Mapping[str, Any], decoded: Decoded | None) -> list[str]:
     """Return the page's section on what the autoencoder keeps; none where the run has no autoencoder of its own."""
     if decoded is None or not decoded.regions:
@@ -121,10 +92,6 @@ def decoder(summary: Mapping[str, Any], decoded: Decoded | None) -> list[str]:
     for name, rows in decoders.crops(decoded).items():
         parts.append(f"<p>The {html.escape(name)}: {columns}.</p>{image(pictures.png(pictures.grid(rows)))}")
     return parts
-
-
-def _share(value: float | None) -> str:
-    return "none" if value is None else format(value, ".0%")
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
