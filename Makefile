@@ -12,6 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TOOLS := build/tools
 PROMETHEUS := $(CURDIR)/$(TOOLS)/prometheus/usr/bin
+AUDITOR ?= $(or $(shell command -v uv),$(TOOLS)/bin/uv) tool run pip-audit
 INSTALLED := $(VENV)/installed
 PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3,$(if $(shell \
 	$(name) -c 'import sys; print((3, 11) <= sys.version_info[:2] < (3, 14) or "")' 2>/dev/null),$(name))))
@@ -52,7 +53,9 @@ lint: setup ## check style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 audit: setup ## known vulnerabilities of the packages in constraints.txt, as the Python registry knows them
-	@uv=$$(command -v uv || echo $(CURDIR)/$(TOOLS)/bin/uv); "$$uv" tool run pip-audit --strict --disable-pip --no-deps -r constraints.txt
+	@status=0; said=$$($(AUDITOR) --strict --disable-pip --no-deps --progress-spinner off -r constraints.txt 2>&1) || status=$$?; \
+	if [ $$status = 0 ] || grep -q "^Found .* vulnerabilit" <<<"$$said"; then echo "$$said"; exit $$status; fi; \
+	echo "error: the audit did not come to its end (is the registry within reach?): $$(tail -n 1 <<<"$$said")" >&2; exit 2
 
 stop: ## end the game and the Ray that quickstart or play started
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m gamengen.local_head stop; else echo "nothing of ours runs"; fi
