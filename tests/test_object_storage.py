@@ -94,7 +94,7 @@ def test_a_whole_run_loses_and_doubles_nothing_although_requests_fail(s3: S3, fa
     result = _run(s3, faulty, PHASES, timeout=580)
     assert len(faulty.faults) == 5 and sum(faulty.faults.values()) > 0.05 * faulty.requests > 20, faulty.faults
     assert result["damages"] == []
-    recorded = result["first"]["train_agent"]["frames"] + result["first"]["collect"]["frames"]
+    recorded = result["first"]["train_agent"]["recorded_frames"] + result["first"]["collect"]["frames"]
     assert result["data"]["frames"] == recorded > 600
     assert all(result["again"][name]["resumed"] for name in ("autoencoder", "denoiser", "evaluate"))
     assert result["again"]["collect"]["frames"] in (0, result["first"]["collect"]["frames"])
