@@ -21,7 +21,7 @@ PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3,$(
 unexport RAY_ADDRESS RAY_API_SERVER_ADDRESS RAY_TMPDIR RAY_AUTH_MODE RAY_AUTH_TOKEN RAY_AUTH_TOKEN_PATH
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-.PHONY: setup quickstart play test lint stop chromium prometheus help audit
+.PHONY: setup quickstart play test slow lint stop chromium prometheus help audit
 
 help: ## show the targets
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -46,8 +46,11 @@ quickstart: setup ## record, train, score and serve a game, all on this machine
 play: setup ## play the network that comes with this repository; GAME=doom, MODEL=distilled
 	@$(BIN)/python -m jobs.play game="$(GAME)" model="$(MODEL)" storage="$(STORAGE)"
 
-test: setup chromium prometheus ## run every test
-	@PATH="$(PROMETHEUS):$$PATH" $(BIN)/python -m pytest $(PYTEST_ARGS)
+test: setup chromium prometheus ## run the tests, but for the slow ones
+	@PATH="$(PROMETHEUS):$$PATH" $(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+slow: setup chromium prometheus ## run the slow tests: whole runs, killed machines, networks at full size
+	@PATH="$(PROMETHEUS):$$PATH" $(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 lint: setup ## check style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
