@@ -79,6 +79,12 @@ def client(head: local_head.Head) -> JobSubmissionClient:
     return JobSubmissionClient(head.dashboard, headers=head.headers())
 
 
+@pytest.fixture(scope="module")
+def port() -> int:
+    """Where the cluster serves: one Serve has one port."""
+    return local_head.free_ports(1)[0]
+
+
 def _submit(head: local_head.Head, *arguments: str, timeout: float = 300, **env: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "jobs.submit", "--address", head.dashboard, *arguments]
     env = _with_token(head, **env)
@@ -87,8 +93,8 @@ def _submit(head: local_head.Head, *arguments: str, timeout: float = 300, **env:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_every_phase_runs_and_a_second_time_there_is_nothing_left(head: local_head.Head, tmp_path: Path) -> None:
-    arguments = [*CONFIG, f"storage={tmp_path}", f"serve.port={local_head.free_ports(1)[0]}"]
+def test_every_phase_runs_and_a_second_time_there_is_nothing_left(head, port: int, tmp_path: Path) -> None:
+    arguments = [*CONFIG, f"storage={tmp_path}", f"serve.port={port}"]
     ended = _submit(head, "pipeline", *arguments, timeout=850)
     assert ended.returncode == 0, ended.stdout[-4000:] + ended.stderr[-2000:]
     summary = json.loads(ended.stdout.strip().splitlines()[-1])
@@ -110,14 +116,12 @@ def test_every_phase_runs_and_a_second_time_there_is_nothing_left(head: local_he
 
 
 @pytest.mark.slow
-def test_a_model_folder_is_played_in_place_of_the_run(head: local_head.Head, model_folder: str, tmp_path: Path) -> None:
+def test_a_model_folder_is_played_in_place_of_the_run(head, port: int, model_folder: str, tmp_path: Path) -> None:
     alone = Path(shutil.copytree(model_folder, tmp_path / "weights" / "denoiser"))  # without play or latents beside it
-    port, before = f"serve.port={local_head.free_ports(1)[0]}", sorted(alone.rglob("*"))
-    command = [sys.executable, "-m", "jobs.play", f"model={alone}", f"storage={tmp_path}", port, "serve.threads=1"]
-    ended = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False,
-        env=_with_token(head, RAY_ADDRESS=head.address),
-    )  # fmt: skip
+    before = sorted(alone.rglob("*"))
+    settings = [f"model={alone}", f"storage={tmp_path}", f"serve.port={port}", "serve.threads=1"]
+    command, env = [sys.executable, "-m", "jobs.play", *settings], _with_token(head, RAY_ADDRESS=head.address)
+    ended = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=200, check=False)
     assert ended.returncode == 0, ended.stdout[-4000:] + ended.stderr[-2000:]
     summary = json.loads(ended.stdout.strip().splitlines()[-1])
     assert summary == storage.read_json(f"{tmp_path}/play-chrome_dino/summary-play.json")
@@ -157,7 +161,7 @@ def test_what_is_missing_is_said_and_the_job_is_stopped(head, client, made, tmp_
     assert ended.returncode == 1, ended.stdout + ended.stderr
     last = ended.stderr.strip().splitlines()[-1]
     assert last.startswith("error: train failed (exit status 1): it waited for ")
-    assert "needs GPU 1; the cluster has 3 machines with CPU 14, GPU 0 in all" in last
+    assert "GPU 1; the cluster has 3 machines with CPU 14, GPU 0 in all" in last
     train = next(job for job in client.list_jobs() if (job.submission_id or "").startswith("gamengen-train-"))
     assert client.get_job_status(train.submission_id) == JobStatus.STOPPED
 
