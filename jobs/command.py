@@ -20,6 +20,14 @@ def take(name: str, default: str = "") -> str:
     return [default, *(argument.partition("=")[2] for argument in given)][-1]
 
 
+def log_for_people() -> None:
+    """Show what gamengen says, as it is, and of others their warnings; nothing of how Ray packs the source."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
+    logging.getLogger("gamengen").setLevel(logging.INFO)
+    for noisy in ("ray", "ray.dashboard.modules.dashboard_sdk"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+
+
 def run(phase: str, work: Callable[..., dict[str, Any]], **arguments: Any) -> None:
     """Run `work(config, **arguments)` for the config on the command line.
 

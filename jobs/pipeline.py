@@ -2,12 +2,12 @@
 
 import argparse
 import json
-import logging
 import sys
 
 from gamengen import config as configs
 from gamengen import pipeline, storage
 from gamengen.submission import WAIT_SECONDS, Cluster, PhaseFailed
+from jobs import command
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m jobs.pipeline", description=__doc__)
@@ -16,10 +16,7 @@ if __name__ == "__main__":
     parser.add_argument("--wait", type=float, default=WAIT_SECONDS, help="seconds for what a phase needs")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a setting")
     options = parser.parse_args()
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
-    logging.getLogger("gamengen").setLevel(logging.INFO)
-    for noisy in ("ray", "ray.dashboard.modules.dashboard_sdk"):  # how the source is packed is of no interest
-        logging.getLogger(noisy).setLevel(logging.ERROR)
+    command.log_for_people()
     try:
         folder = configs.load(options.config, options.overrides).folder
         cluster = Cluster(options.address, options.wait)

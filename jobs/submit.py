@@ -2,10 +2,10 @@
 
 import argparse
 import json
-import logging
 import sys
 
 from gamengen import submission, submit
+from jobs import command
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="gamengen submit", description=submit.submit.__doc__, allow_abbrev=False)
@@ -15,10 +15,7 @@ if __name__ == "__main__":
     parser.add_argument("phase", help=f"{', '.join(submit.PHASES)}, or pipeline for all that is left of a run")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="as python -m jobs.<phase> takes them")
     options = parser.parse_args()
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
-    logging.getLogger("gamengen").setLevel(logging.INFO)
-    for noisy in ("ray", "ray.dashboard.modules.dashboard_sdk"):  # how the source is packed is of no interest
-        logging.getLogger(noisy).setLevel(logging.ERROR)
+    command.log_for_people()
     try:
         summary = submit.submit(options.phase, options.arguments, options.address, options.wait)
     except submission.LeftRunning as left:

@@ -13,6 +13,7 @@ from gamengen.config import Config, SamplerConfig
 from gamengen.estimate.counting import Count, count, on_meta
 from gamengen.game import GameSpec
 from gamengen.models import architecture, autoencoders, denoisers
+from gamengen.train import denoiser as stage
 
 
 @dataclass(frozen=True)
@@ -101,13 +102,7 @@ def _count_checkpointed(config: Config, game: GameSpec, shape: tuple[int, int, i
 def _denoiser(config: Config, game: GameSpec, shape: tuple[int, int, int]) -> denoisers.Denoiser:
     """Build the denoiser; what is counted is what the options say, so without checkpointing unless they say it."""
     with on_meta():
-        return denoisers.build(
-            config.denoiser.name,
-            config.denoiser.options,
-            num_actions=game.num_actions,
-            latent_shape=shape,
-            context_length=config.denoiser.context_length,
-        ).train()
+        return stage.build(config, game, shape).train()
 
 
 def _inputs(config: Config, shape: tuple[int, int, int], draws: int) -> list[Tensor]:
