@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import logging
 import sys
 from pathlib import Path
 
@@ -18,8 +17,7 @@ if __name__ == "__main__":
     parser.add_argument("--config", default=QUICKSTART, help="whose `serve` settings hold; by default the quickstart's")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="game, model, or a setting of the config")
     options = parser.parse_args()
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
-    logging.getLogger("gamengen").setLevel(logging.INFO)
+    command.log_for_people()
     try:
         summary = play(configs.load(options.config, options.overrides), find(game, model))
     except ValueError as error:

@@ -94,12 +94,7 @@ def fit(
         for group in itertools.chain.from_iterable(optimizer.param_groups for optimizer in optimizers):
             group["lr"] = learning_rate(settings, step)
         network.zero_grad(set_to_none=True)
-        parts = _parts(batch, settings.accumulation, rank)
-        for number, (part, examples) in enumerate(parts, start=1):
-            with _gradients_shared(parallel, number == len(parts)):
-                with autocast:
-                    loss = objective.loss(parallel, part, step, examples) / len(parts)
-                loss.backward()
+        for loss in _gradients(objective, parallel, _parts(batch, settings.accumulation, rank), step, autocast):
             meter.add(loss)
         torch.nn.utils.clip_grad_norm_(network.parameters(), settings.clip_norm)
         for optimizer in optimizers:
@@ -112,6 +107,22 @@ def fit(
             meter.check(step + 1)
             save(step + 1, lambda done=step + 1: states.save(network, optimizers, ema, done))
     return states.whole(ema.weights)
+
+
+def _gradients(
+    objective: Objective,
+    parallel: nn.Module,
+    parts: list[tuple[Batch, slice]],
+    step: int,
+    autocast: AbstractContextManager[Any],
+) -> Iterator[Tensor]:
+    """Add up the gradients of a step's parts; yields each part's share of the loss."""
+    for number, (part, examples) in enumerate(parts, start=1):
+        with _gradients_shared(parallel, number == len(parts)):
+            with autocast:
+                loss = objective.loss(parallel, part, step, examples) / len(parts)
+            loss.backward()
+        yield loss
 
 
 def _check_batch(settings: StageConfig, world: int) -> None:
