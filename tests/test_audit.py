@@ -25,7 +25,9 @@ def test_audit(tmp_path: Path, says: str, exits: int, status: int, expected: str
     wanted = "assert sys.argv[-2:] == ['-r', 'constraints.txt']"
     auditor = tmp_path / "auditor.py"
     auditor.write_text(f"import sys\n{wanted}\nprint({says!r}, file=sys.stderr)\nsys.exit({exits})")
-    command = ["make", "-o", ".venv/installed", "audit", f"AUDITOR={sys.executable} {auditor}"]
+    auditor_of = f"AUDITOR={sys.executable} {auditor}"
+    # The tests may themselves run below make, which then would say which folder it enters.
+    command = ["make", "--no-print-directory", "-o", ".venv/installed", "audit", auditor_of]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == status and ended.stdout == expected
     if not expected:

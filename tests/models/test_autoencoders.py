@@ -49,7 +49,8 @@ def test_one_picture_does_not_touch_another(autoencoder: torch.nn.Module) -> Non
     images = autoencoders.to_images(_pictures(3))
     alone = torch.cat([autoencoder.decode(autoencoder.encode(image[None])) for image in images])
     together = autoencoder.decode(autoencoder.encode(images))
-    assert torch.allclose(alone, together, atol=1e-4)
+    # Kernels sum in another order for another batch; a grey level is 8e-3.
+    assert torch.allclose(alone, together, atol=1e-3)
 
 
 def test_a_size_that_does_not_divide_is_refused(autoencoder: torch.nn.Module) -> None:
