@@ -38,15 +38,25 @@ class Config:
     num_noise_buckets: int = 11
 
 
+class GroupNorm(nn.GroupNorm):
+    """In float32 on CPUs, whose kernel for bfloat16 in channels-last takes three times as long; CUDA's does not."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu":
+            return super().forward(x)
+        y = F.group_norm(x.float(), self.num_groups, self.weight.float(), self.bias.float(), self.eps)
+        return y.to(x.dtype)
+
+
 class Block(nn.Module):
     """Residual block whose second half is scaled and shifted by the embedding; starts as the identity."""
 
     def __init__(self, inputs: int, outputs: int, embedding: int) -> None:
         super().__init__()
-        self.norm1 = nn.GroupNorm(8, inputs)
+        self.norm1 = GroupNorm(8, inputs)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
         self.film = nn.Linear(embedding, 2 * outputs)
-        self.norm2 = nn.GroupNorm(8, outputs)
+        self.norm2 = GroupNorm(8, outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
         self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
         nn.init.zeros_(self.conv2.weight)
@@ -65,7 +75,7 @@ class Attention(nn.Module):
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.norm = nn.GroupNorm(8, channels)
+        self.norm = GroupNorm(8, channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.out = nn.Conv2d(channels, channels, 1)
         nn.init.zeros_(self.out.weight)
@@ -75,7 +85,11 @@ class Attention(nn.Module):
         batch, channels, rows, columns = x.shape
         qkv = self.qkv(self.norm(x)).reshape(batch, 3, self.heads, channels // self.heads, rows * columns)
         q, k, v = qkv.transpose(-1, -2).unbind(1)  # each [B, heads, positions, channels / heads]
-        y = F.scaled_dot_product_attention(q, k, v)
+        if x.device.type == "cpu":  # four times as fast as in bfloat16, which autocast would take
+            with torch.autocast("cpu", enabled=False):
+                y = F.scaled_dot_product_attention(q.float(), k.float(), v.float()).to(x.dtype)
+        else:
+            y = F.scaled_dot_product_attention(q, k, v)
         return x + self.out(y.transpose(-1, -2).reshape(batch, channels, rows, columns))
 
 
@@ -125,7 +139,7 @@ class Denoiser(denoisers.Denoiser):
         width = self.config.head_channels
         self.noisy_in = nn.Conv2d(latents + self.config.channels[0], width, 3, padding=1)
         self.head = nn.ModuleList(Block(width, width, self.config.embedding) for _ in range(self.config.head_blocks))
-        self.norm_out = nn.GroupNorm(8, width)
+        self.norm_out = GroupNorm(8, width)
         self.conv_out = nn.Conv2d(width, latents, 3, padding=1)
         nn.init.zeros_(self.conv_out.weight)
         nn.init.zeros_(self.conv_out.bias)
