@@ -158,13 +158,12 @@ class WindowStage(StageConfig):
 
     restart_joins: float
     event_fraction: float
+    draws_per_window: int  # of noise; the network reads the window's past once for all
 
 
 @dataclass(frozen=True)
 class DenoiserStage(WindowStage):
-    """Next-frame diffusion."""
-
-    draws_per_window: int  # of noise, at different timesteps; the network reads the window's past once for all
+    """Next-frame diffusion; the draws of a window are at different timesteps."""
 
 
 @dataclass(frozen=True)

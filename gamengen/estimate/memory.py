@@ -53,7 +53,7 @@ def of_denoiser(
     count, workers = networks_trained * networks.parameters["denoiser"], num_gpus(config)
     optimizer = (config.train.distill if distills else config.train.denoiser).optimizer
     is_bf16 = config.train.precision != "fp32"
-    full = networks.window.kept_bytes
+    full = (networks.distilled if distills else networks.window).kept_bytes
     if checkpointing and networks.checkpointed is not None:
         full = networks.checkpointed.kept_bytes + RECOMPUTED * (full - networks.checkpointed.kept_bytes)
     share = workers if sharded else 1

@@ -24,7 +24,7 @@ class Networks:
         encode, decode: a frame.
         reconstruct: a crop of the stage `autoencoder`, both ways.
         condition: a past that is read, once a frame; denoise: a step of sampling.
-        window: an example of the stage `denoiser`, all its draws; single: with one draw, as in distillation.
+        window, distilled: an example of the stages `denoiser` and `distill`, all its draws.
         checkpointed: as `window`, with gradient checkpointing, where the architecture has it.
     """
 
@@ -37,13 +37,13 @@ class Networks:
     condition: Count
     denoise: Count
     window: Count
-    single: Count
+    distilled: Count
     checkpointed: Count | None
 
-    def sample_flops(self, sampler: SamplerConfig) -> float:
-        """Return the operations of a frame's latents; with guidance, both branches are computed."""
+    def sample_flops(self, sampler: SamplerConfig, draws: int = 1) -> float:
+        """Return the operations of `draws` samples for one past; with guidance, both branches are computed."""
         branches = 1 if sampler.guidance_scale == 1.0 else 2
-        return branches * (self.condition.flops + len(sampler.timesteps) * self.denoise.flops)
+        return branches * (self.condition.flops + draws * len(sampler.timesteps) * self.denoise.flops)
 
     def frame_flops(self, sampler: SamplerConfig) -> float:
         """Return the operations of a frame that is played: its latents and its picture."""
@@ -66,8 +66,11 @@ def of(config: Config, game: GameSpec) -> Networks:
     crop = min(config.train.autoencoder.crop, shape[1] * autoencoder.factor, shape[2] * autoencoder.factor)
     frame, part = _empty(1, 3, game.height, game.width), _empty(1, 3, crop, crop)
     denoiser = _denoiser(config, game, shape)
-    inputs = [_inputs(config, shape, draws) for draws in (1, config.train.denoiser.draws_per_window)]
-    noisy, timestep, *past = inputs[0]
+    train = config.train
+    one, window, distilled = (
+        _inputs(config, shape, draws) for draws in (1, train.denoiser.draws_per_window, train.distill.draws_per_window)
+    )
+    noisy, timestep, *past = one
     condition = denoiser.condition(*past)
     checkpointed = _checkpointing(config)
     return Networks(
@@ -79,9 +82,9 @@ def of(config: Config, game: GameSpec) -> Networks:
         reconstruct=count(autoencoder, lambda: autoencoder.decode_raw(autoencoder.encode_raw(part))),
         condition=count(denoiser, lambda: denoiser.condition(*past)),
         denoise=count(denoiser, lambda: denoiser.denoise(noisy, timestep, *condition)),
-        window=count(denoiser, lambda: denoiser(*inputs[1])),
-        single=count(denoiser, lambda: denoiser(*inputs[0])),
-        checkpointed=_count_checkpointed(checkpointed, game, shape, inputs[1]) if checkpointed else None,
+        window=count(denoiser, lambda: denoiser(*window)),
+        distilled=count(denoiser, lambda: denoiser(*distilled)),
+        checkpointed=_count_checkpointed(checkpointed, game, shape, window) if checkpointed else None,
     )
 
 

@@ -69,10 +69,10 @@ def of(config: Config, game: GameSpec, networks: Networks, device: Device, mfu: 
 
 def _distill_flops(config: Config, networks: Networks) -> float:
     """Return the operations of an example of distillation, the mean over its steps."""
-    settings, call = config.train.distill, networks.single.flops
+    settings, call = config.train.distill, networks.distilled.flops
     if not settings.steps:
         return 0.0
-    teacher = networks.sample_flops(config.sampler)
+    teacher = networks.sample_flops(config.sampler, settings.draws_per_window)
     turns = settings.fake_score_steps + 1
     fake = call + 3 * call  # the generator makes a frame, and the fake-score network learns it
     scores = (1 if settings.guidance_scale == 1.0 else 2) * call + call  # the teacher's and the fake-score network's

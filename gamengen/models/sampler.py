@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from gamengen.models.denoisers import Denoiser
+from gamengen.models.denoisers import Denoiser, repeat
 from gamengen.models.diffusion import Augmentation, Schedule
 
 
@@ -71,8 +71,11 @@ class Sampler:
 
     @torch.no_grad()
     def solve(self, denoiser: Denoiser, context: Tensor, actions: Tensor, noise: Tensor, bucket: Tensor) -> Tensor:
-        """As a call, for contexts that are already corrupted by the noise level of `bucket` [B]."""
-        condition = self._condition(denoiser, context, actions, bucket)
+        """As a call, for contexts that are already corrupted by the noise level of `bucket` [B].
+
+        Noise [K * B, C, h, w] gives K next frames for every past, in the order of `Denoiser.forward`.
+        """
+        condition = self._condition(denoiser, context, actions, bucket, len(noise) // len(context))
         x = noise * self.noise_scales[0]
         for step, timestep in enumerate(self.timesteps):
             t = torch.full((len(x),), timestep, device=x.device)
@@ -90,17 +93,23 @@ class Sampler:
     def predict(
         self, denoiser: Denoiser, noisy: Tensor, timestep: Tensor, context: Tensor, actions: Tensor, bucket: Tensor
     ) -> Tensor:
-        """Return the velocity of noised latents [B, C, h, w] at timesteps [B], with guidance."""
-        return self._velocity(denoiser, noisy, timestep, self._condition(denoiser, context, actions, bucket))
+        """Return the velocity of noised latents [K * B, C, h, w] at timesteps [K * B], with guidance."""
+        condition = self._condition(denoiser, context, actions, bucket, len(noisy) // len(context))
+        return self._velocity(denoiser, noisy, timestep, condition)
 
-    def _condition(self, denoiser: Denoiser, context: Tensor, actions: Tensor, bucket: Tensor) -> tuple[Tensor, ...]:
+    def _condition(
+        self, denoiser: Denoiser, context: Tensor, actions: Tensor, bucket: Tensor, draws: int
+    ) -> tuple[Tensor, ...]:
         if self.guidance_scale == 1.0:
-            return denoiser.condition(context, actions, bucket)
-        return denoiser.condition(
+            return repeat(denoiser.condition(context, actions, bucket), draws)
+        condition = denoiser.condition(
             torch.cat([context, torch.zeros_like(context)]),
             torch.cat([actions, actions]),
             torch.cat([bucket, bucket]),
         )
+        with_context, without = zip(*(part.chunk(2) for part in condition), strict=True)
+        halves = repeat(with_context, draws), repeat(without, draws)
+        return tuple(torch.cat(parts) for parts in zip(*halves, strict=True)) if draws > 1 else condition
 
     def _velocity(self, denoiser: Denoiser, x: Tensor, t: Tensor, condition: tuple[Tensor, ...]) -> Tensor:
         if self.guidance_scale == 1.0:

@@ -73,25 +73,27 @@ class Distillation:
     def loss(self, network: nn.Module, context: Tensor, actions: Tensor, draws: Draws, step: int) -> Tensor:
         """Return the mean loss of contexts [B, L, C, h, w] and actions [B, L].
 
-        Of the draws' two noises, the generator starts from the first; the second is put on what it made, at the second
-        timestep.
+        Of a window's 2 K noises, the generator starts from the first K; the others are put on what it made, at the
+        timesteps of these.
         """
         augmentation = dataclasses.replace(self.sampler.augmentation, max_level=self.settings.max_noise_level)
         context, level = augmentation.corrupt(context, draws)
         past = context, actions, self.sampler.augmentation.bucket(level)
-        start = torch.full_like(draws.timestep[:, 0], self.start)
-        noise, timestep = draws.noise[:, 1], draws.timestep[:, 1]
+        (first, noise), (_, timestep) = (
+            part.transpose(0, 1).flatten(0, 1).chunk(2) for part in (draws.noise, draws.timestep)
+        )
+        start = torch.full_like(timestep, self.start)
         if self.part(step) == "fake_score":
             with torch.no_grad():
-                made = self._generate(self.student, draws.noise[:, 0], start, past)
+                made = self._generate(self.student, first, start, past)
             velocity = network("fake_score", self._noised(made, noise, timestep), timestep, *past).float()
             return F.mse_loss(velocity, self.sampler.schedule.velocity(made, noise, timestep))
-        made = self._generate(network, draws.noise[:, 0], start, past)
+        made = self._generate(network, first, start, past)
         matches = self.matches(step)
         weight = self.settings.regression_weight if matches else 1.0
         loss = self._matching(made, noise, timestep, past) if matches else torch.zeros((), device=made.device)
         if weight:
-            wanted = self.sampler.solve(self.teacher, context, actions, draws.noise[:, 0], past[2])
+            wanted = self.sampler.solve(self.teacher, context, actions, first, past[2])
             loss = loss + weight * F.mse_loss(made, wanted)
         return loss
 
@@ -145,7 +147,9 @@ def objective(config: Config, game: GameSpec, shard_list: Sequence[str], teacher
     @functools.lru_cache(maxsize=1)
     def draws_of(step: int, device: torch.device) -> Draws:
         seed = config.seed * 1_000_003 + step + 1
-        draws = Draws.sample(shape, noise.num_train_timesteps, (start,), 0.0, seed, 2, device)
+        draws = Draws.sample(
+            shape, noise.num_train_timesteps, (start,), 0.0, seed, 2 * settings.draws_per_window, device
+        )
         return dataclasses.replace(draws, timestep=draws.timestep.clamp_min(first))
 
     def loss(network: nn.Module, batch: Batch, step: int, examples: slice) -> Tensor:

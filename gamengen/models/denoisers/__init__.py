@@ -48,10 +48,12 @@ class Denoiser(nn.Module, ABC):
 
     def forward(self, noisy: Tensor, timestep: Tensor, context: Tensor, actions: Tensor, noise_level: Tensor) -> Tensor:
         condition = self.condition(context, actions, noise_level)
-        draws = len(noisy) // len(context)
-        if draws > 1:
-            condition = tuple(part.repeat(draws, *[1] * (part.ndim - 1)) for part in condition)
-        return self.denoise(noisy, timestep, *condition)
+        return self.denoise(noisy, timestep, *repeat(condition, len(noisy) // len(context)))
+
+
+def repeat(condition: Sequence[Tensor], draws: int) -> tuple[Tensor, ...]:
+    """Return what `Denoiser.condition` says of B pasts for `draws` noises of each, in the order of `forward`."""
+    return tuple(part.repeat(draws, *[1] * (part.ndim - 1)) if draws > 1 else part for part in condition)
 
 
 def build(
