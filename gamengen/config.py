@@ -104,6 +104,8 @@ class DiffusionConfig:
     num_noise_buckets: int
     clean_context_fraction: float
     context_dropout: float
+    blended_context_fraction: float
+    max_context_blend: float
 
 
 @dataclass(frozen=True)

@@ -70,12 +70,19 @@ class Augmentation:
     A level U(0, max_level) of Gaussian noise is added to a context and its bucket 1 ... num_buckets is told to the
     denoiser; `clean_fraction` of the contexts stay clean (bucket 0); `dropout` of them are replaced by zeros, which is
     the unconditional branch of guidance.
+
+    `blend_fraction` of the contexts are blended, by a share U(0, max_blend) that the denoiser is not told, with the
+    mean of their own frames. Where a model is unsure it makes a blend of what may be (of two digits of a score), and
+    noise is unlike a blend: a denoiser that never saw any goes on with it for ever, one that has goes back to one of
+    the two. With a share of up to 1 too little is left of how things move.
     """
 
     max_level: float
     num_buckets: int
     clean_fraction: float
     dropout: float
+    blend_fraction: float = 0.0  # both for models from before them
+    max_blend: float = 0.0
 
     def bucket(self, level: Tensor) -> Tensor:
         """Return the bucket of a noise level: 0 for none, else 1 ... num_buckets."""
@@ -90,7 +97,10 @@ class Augmentation:
         return corrupted * keep[:, None, None, None, None], self.bucket(level)
 
     def corrupt(self, context: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
-        """Add noise to contexts [B, L, C, h, w]; returns them and the levels [B]."""
+        """Blend contexts [B, L, C, h, w] and add noise to them; returns them and the noise levels [B]."""
+        if self.blend_fraction > 0:
+            share = self.max_blend * (1 - draws.blend / self.blend_fraction).clamp_min(0)
+            context = context.lerp(context.mean(1, keepdim=True), share[:, None, None, None, None])
         level = draws.level * self.max_level * (draws.clean >= self.clean_fraction)
         return context + level[:, None, None, None, None] * draws.context_noise, level
 
@@ -105,6 +115,7 @@ class Draws:
     level: Tensor  # [B] in [0, 1)
     clean: Tensor  # [B] in [0, 1)
     drop: Tensor  # [B] in [0, 1)
+    blend: Tensor  # [B] in [0, 1)
 
     @classmethod
     def sample(
@@ -137,6 +148,7 @@ class Draws:
             level=torch.rand(batch, **of),
             clean=torch.rand(batch, **of),
             drop=torch.rand(batch, **of),
+            blend=torch.rand(batch, **of),
         )
 
     def to(self, device: torch.device) -> Draws:

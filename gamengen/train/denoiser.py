@@ -36,6 +36,8 @@ def scheduler_settings(config: Config, *, fast: bool = False) -> dict[str, Any]:
             "num_buckets": noise.num_noise_buckets,
             "clean_fraction": noise.clean_context_fraction,
             "dropout": noise.context_dropout,
+            "blend_fraction": noise.blended_context_fraction,
+            "max_blend": noise.max_context_blend,
         },
         "sampler": {
             "timesteps": list(sampler.timesteps),

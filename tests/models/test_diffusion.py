@@ -111,6 +111,18 @@ def test_dropout_leaves_nothing_of_the_context() -> None:
     assert dropped == pytest.approx(0.1, abs=0.03)
 
 
+def test_blending_moves_some_contexts_towards_their_mean_by_any_share() -> None:
+    shape = (1000, 2, 1, 1, 1)
+    draws = Draws.sample(shape, 1000, (800,), 0.5, seed=3)
+    context, bucket = Augmentation(0.7, 10, 1.0, 0.0, 0.3, 0.8)(
+        torch.tensor([0.0, 2.0]).view(1, 2, 1, 1, 1).expand(shape), draws
+    )
+    share = context.flatten(1)[:, 0]  # from its own 0 to the mean, 1
+    assert torch.allclose(context.flatten(1).sum(1), torch.full((1000,), 2.0)) and not bucket.any()
+    assert 0.25 < (share > 0).float().mean() < 0.35
+    assert 0.35 < share[share > 0].mean() < 0.45 and share.max() <= 0.8
+
+
 def test_draws_are_a_function_of_the_seed_and_part_evenly() -> None:
     shape = (8, 2, 1, 2, 2)
     draws, again, other = (Draws.sample(shape, 1000, (800,), 0.5, seed) for seed in (1, 1, 2))

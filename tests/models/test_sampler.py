@@ -92,6 +92,21 @@ def test_guidance_in_one_batch_is_two_passes(denoiser, inputs) -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("scale", [1.0, 1.5])
+def test_several_noises_for_a_past_are_the_past_several_times(denoiser, inputs, scale: float) -> None:
+    context, actions, noise = inputs
+    noises, bucket = torch.cat([noise, noise.flip(-1)]), torch.zeros(2, dtype=torch.long)
+    sampler = _sampler((900, 300), guidance_scale=scale)
+    together = sampler.solve(denoiser, context, actions, noises, bucket)
+    apart = [sampler.solve(denoiser, context, actions, part, bucket) for part in noises.chunk(2)]
+    assert torch.allclose(together, torch.cat(apart), atol=1e-5)
+    timestep = torch.full((4,), 500)
+    velocity = sampler.predict(denoiser, noises, timestep, context, actions, bucket)
+    apart = [sampler.predict(denoiser, part, timestep[:2], context, actions, bucket) for part in noises.chunk(2)]
+    assert torch.allclose(velocity, torch.cat(apart), atol=1e-5)
+
+
+@torch.no_grad()
 def test_the_true_velocity_leads_to_the_truth(inputs) -> None:
     context, actions, noise = inputs
     clean = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(5))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -91,6 +92,26 @@ def test_the_teacher_is_the_mixture() -> None:
     noise, timestep = torch.randn(64, 2, 1, 1), torch.full((64,), 100)
     velocity = Bimodal().denoise(SCHEDULE.add_noise(clean, noise, timestep), timestep)
     assert (velocity - SCHEDULE.velocity(clean, noise, timestep)).square().mean() < 0.1
+
+
+@pytest.mark.parametrize("step", [0, 1, 3])  # regression, the fake-score network's turn, the generator's
+def test_draws_of_a_window_are_windows_of_one_draw(made, step: int) -> None:
+    torch.manual_seed(0)
+    settings = _settings(made, steps=4, matching_steps=3)
+    sampler = Sampler(SCHEDULE, Augmentation(0.7, 10, 1.0, 0.0), (930, 600))
+    student = Student(Small(), Small())
+    stage = Distillation(settings, sampler, START, Bimodal(), student)
+    context, actions = torch.zeros(3, 1, 2, 1, 1), torch.zeros(3, 1, dtype=torch.long)
+    draws = Draws.sample(context.shape, 1000, (START,), 0.0, 0, 4)
+
+    def of(*columns: int) -> Draws:
+        columns = list(columns)
+        return dataclasses.replace(draws, noise=draws.noise[:, columns], timestep=draws.timestep[:, columns])
+
+    with torch.no_grad():
+        together = stage.loss(student, context, actions, draws, step)
+        apart = [stage.loss(student, context, actions, of(draw, draw + 2), step) for draw in (0, 1)]
+    assert torch.allclose(together, torch.stack(apart).mean(), rtol=1e-5)
 
 
 def test_networks_take_turns(made) -> None:
