@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from gamengen.collect.holding import frames_per_decision, hold
 from gamengen.collect.policies import Policy
-from gamengen.collect.recording import EpisodeRecorder, Origin
+from gamengen.collect.recording import EpisodeRecorder, Origin, viewer
 from gamengen.config import CollectConfig
 from gamengen.envs import GameDied
 
@@ -26,17 +26,17 @@ class RecordedEpisode(gymnasium.Wrapper):
 
     def __init__(self, env: gymnasium.Env, recorder: EpisodeRecorder, max_frames: int) -> None:
         super().__init__(env)
-        self._recorder, self._max_frames = recorder, max_frames
+        self._show, self._recorder, self._max_frames = viewer(env), recorder, max_frames
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         observation, info = self.env.reset(seed=seed, options=options)
-        self._recorder.frame(self.env.render(), info)
+        self._recorder.frame(self._show(), info)
         return observation, info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = self.env.step(action)
         self._recorder.step(action, float(reward))
-        self._recorder.frame(self.env.render(), info)
+        self._recorder.frame(self._show(), info)
         truncated = not terminated and (truncated or self._recorder.num_frames >= self._max_frames)
         return observation, float(reward), terminated, truncated, info
 

@@ -112,6 +112,11 @@ class EpisodeRecorder:
         self._chunk = None
 
 
+def viewer(env: gymnasium.Env) -> Callable[[], np.ndarray]:
+    """Return the function that shows an env to a recorder, which keeps no frame: where it can, without a copy."""
+    return env.get_wrapper_attr("screen") if env.has_wrapper_attr("screen") else env.render
+
+
 class RecordingEnv(gymnasium.Wrapper):
     """Records every episode of an env and hands its rows to `sink` when it has ended.
 
@@ -135,6 +140,7 @@ class RecordingEnv(gymnasium.Wrapper):
     ) -> None:
         super().__init__(env)
         self.settings, self.origin, self.sink = settings, origin, sink
+        self._show = viewer(env)
         self._game: GameSpec = env.unwrapped.game_spec  # type: ignore[attr-defined]
         self._name = f"{name}-{uuid.uuid4().hex[:8]}"
         self._seeds = np.random.default_rng(seed)
@@ -150,7 +156,7 @@ class RecordingEnv(gymnasium.Wrapper):
         if self._draws.random() < self._share:
             episode = f"{self._name}-{self._count:05d}"
             self._recorder = EpisodeRecorder(self._game, self.settings, self.origin, episode, seed)
-            self._recorder.frame(self.env.render(), info)
+            self._recorder.frame(self._show(), info)
             self._count += 1
         return observation, info
 
@@ -164,7 +170,7 @@ class RecordingEnv(gymnasium.Wrapper):
         truncated = truncated or (not terminated and self._num_frames >= self.settings.max_episode_frames)
         if self._recorder is not None:
             self._recorder.step(int(action), float(reward))
-            self._recorder.frame(self.env.render(), info)
+            self._recorder.frame(self._show(), info)
             if terminated or truncated:
                 self._end(terminated, truncated)
         return observation, float(reward), terminated, truncated, info

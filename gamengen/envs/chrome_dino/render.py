@@ -129,6 +129,11 @@ class FramePainter:
 
         `grey` is the game's canvas of one channel where it is drawn already: it saves half of the work.
         """
+        page = self.show(game, high_score, grey)
+        return page if game.night else page.copy()
+
+    def show(self, game: physics.Game, high_score: int = 0, grey: np.ndarray | None = None) -> np.ndarray:
+        """As `paint`, but by day the painter's own page, which the next call changes."""
         canvas = self._renderer.draw(game, high_score) if grey is None or self._downscale == 1 else grey
         if self._downscale == 1:
             page = canvas.reshape(HEIGHT, WIDTH, 3)
@@ -137,7 +142,7 @@ class FramePainter:
             for channel in range(3):  # four times as fast as one assignment that broadcasts
                 self._strip[:, :, channel] = grey
             page = self._page
-        return np.invert(page) if game.night else page.copy()
+        return np.invert(page) if game.night else page
 
 
 def area_mean(grey: np.ndarray, factor: int) -> np.ndarray:
