@@ -147,6 +147,27 @@ def test_the_page_survives_a_restart_of_the_server(page, serve_config):
     page.problems[:] = [text for text in page.problems if "WebSocket connection" not in text]
 
 
+def test_a_server_that_falls_silent_is_left_for_another(page):
+    sockets, is_silent = [], []
+
+    def relay(socket):
+        number, server = len(sockets), socket.connect_to_server()
+        sockets.append(server)
+        server.on_message(lambda message: None if number in is_silent else socket.send(message))
+
+    page.route_web_socket("**/play", relay)
+    page.reload()
+    until(page, f"{MESSAGE}.includes('press a key')")
+    page.keyboard.press("Space")
+    until(page, IS_PLAYING)
+    is_silent.append(0)  # a machine that has lost its power sends nothing, and closes nothing
+    until(page, f"{MESSAGE}.startsWith('connection lost (the server does not answer)')", seconds=20)
+    until(page, IS_PLAYING)
+    before = page.evaluate(PICTURE)
+    until(page, f"{PICTURE} !== {before!r}")
+    assert len(sockets) == 2
+
+
 def played(page):
     """Return the action of the last frame that has come, and the size of its picture."""
     header, jpeg = protocol.unpack_frame(

@@ -10,12 +10,15 @@ const SEEN_EVERY = 4; // frames, as in serve/protocol.py
 const CLOSE_POLICY = 1008;
 const CLOSE_FULL = 1013;
 const RETRY_MS = [500, 1000, 2000, 4000, 8000];
+const FIGURES_MS = 500;
+const MOST_SILENT = 20; // times that figures are shown: a machine that loses its power closes no connection
 
 let socket = null; // the open connection
 let game = null; // the GameSpec of the server's hello
 let playing = false; // the server sends frames by itself
 let started = false; // the player has pressed something: a game that nobody watches stands still
 let attempts = 0;
+let silent = 0; // how often figures were shown since the server last said something
 let inputId = 0;
 let frameTimes = [];
 let modelMs = 0;
@@ -30,9 +33,14 @@ function connect() {
   address.hash = "";
   const opening = new WebSocket(address);
   opening.binaryType = "arraybuffer";
-  opening.onmessage = (event) => (typeof event.data === "string" ? onMessage(JSON.parse(event.data)) : onFrame(event.data));
+  opening.onmessage = (event) => {
+    silent = 0;
+    if (typeof event.data === "string") onMessage(JSON.parse(event.data));
+    else onFrame(event.data);
+  };
   opening.onclose = onClose;
   socket = opening;
+  silent = 0;
 }
 
 function send(message) {
@@ -75,6 +83,12 @@ function onClose(event) {
   setTimeout(connect, wait);
 }
 
+function giveUp() {
+  socket.onmessage = socket.onclose = null; // the browser waits long for the other side before it says that it is closed
+  socket.close();
+  onClose({ code: 0, reason: "the server does not answer" });
+}
+
 // ---------------------------------------------------------------- frames
 
 let drawing = Promise.resolve();
@@ -110,6 +124,8 @@ function showFigures() {
   $("fps").textContent = enough ? (frameTimes.length / Math.max(seconds, 0.5)).toFixed(1) : "–";
   $("model").textContent = enough ? `${modelMs.toFixed(1)} ms` : "–";
   if (playing) send({ type: "ping", t: now });
+  silent += 1; // counted, not timed: the page itself may have slept
+  if (silent > MOST_SILENT && (playing || socket.readyState === WebSocket.CONNECTING)) giveUp();
 }
 
 // ---------------------------------------------------------------- the player
@@ -286,5 +302,5 @@ $("record").addEventListener("click", (event) => {
 });
 $("record").hidden = !("MediaRecorder" in window);
 
-setInterval(showFigures, 500);
+setInterval(showFigures, FIGURES_MS);
 connect();
