@@ -90,7 +90,7 @@ def start(state: Path = DEFAULT_STATE) -> Head:
 def _launch(state: Path) -> Head:
     """Start the head's process and write down how it is found."""
     state.mkdir(parents=True, exist_ok=True)
-    temp_folder, token_path = _temp_folder(state), state.resolve() / "token"
+    folder, token_path = temp_folder(state), state.resolve() / "token"
     ray_token.write(token_path)
     gcs, dashboard, client, agent, agent_grpc, metrics = free_ports(6)
     command = [
@@ -100,7 +100,7 @@ def _launch(state: Path) -> Head:
         *(f"--dashboard-agent-listen-port={agent}", f"--dashboard-agent-grpc-port={agent_grpc}"),
         *(f"--metrics-export-port={metrics}", "--min-worker-port=0", "--max-worker-port=0"),
         *(f"--num-cpus={max(LOGICAL_CPUS, os.cpu_count() or 1)}", f"--object-store-memory={OBJECT_STORE_BYTES}"),
-        f"--temp-dir={temp_folder / 'r'}",
+        f"--temp-dir={folder / 'r'}",
     ]
     with (state / "head.log").open("w") as log:
         process = subprocess.Popen(
@@ -128,7 +128,7 @@ def stop(state: Path = DEFAULT_STATE) -> bool:
         while (left := session(head.pid)) and time.monotonic() < deadline:  # again: one may just have forked another
             send_signal(head.pid, left, signal.SIGKILL)
             wait_until_gone(head.pid, 0.5)
-        shutil.rmtree(_temp_folder(state), ignore_errors=True)
+        shutil.rmtree(temp_folder(state), ignore_errors=True)
     for name in ("head.json", "token"):
         (state / name).unlink(missing_ok=True)
     return was_running
@@ -147,7 +147,7 @@ def _environment(token_path: Path) -> dict[str, str]:
     }
 
 
-def _temp_folder(state: Path) -> Path:
+def temp_folder(state: Path) -> Path:
     """Make a folder with a short path for Ray's sockets, however deep the checkout lies.
 
     Only this user may enter; Ray opens the folder that it gets to everybody, so it gets one within.

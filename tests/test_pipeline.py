@@ -94,15 +94,15 @@ def test_a_dead_head_s_file_does_not_count(tmp_path: Path) -> None:
 
 def test_the_head_s_sockets_fit_however_deep_the_checkout(tmp_path: Path) -> None:
     deep = tmp_path.joinpath(*["a-rather-long-folder-name"] * 8)
-    folder = local_head._temp_folder(deep)
+    folder = local_head.temp_folder(deep)
     try:
         sockets = folder / "r" / "session_2026-11-22_23-46-09_408682_1234567" / "sockets" / "plasma_store"
         assert len(str(sockets)) < 107
         assert folder.stat().st_mode & 0o077 == 0
-        assert local_head._temp_folder(tmp_path) != folder
+        assert local_head.temp_folder(tmp_path) != folder
     finally:
         folder.rmdir()
-        local_head._temp_folder(tmp_path).rmdir()
+        local_head.temp_folder(tmp_path).rmdir()
 
 
 def test_a_user_s_mistake_is_one_line_before_anything_starts() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import dataclasses
 import http.client
 import json
 import os
@@ -16,6 +19,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -23,7 +27,10 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 
 from gamengen import config as configs
 from gamengen import local_head, pipeline, storage
+from gamengen.serve import client as game_client
 from tests.conftest import QUICKSTART, ROOT, TINY
+from tests.dashboards import prometheus as prometheus_server
+from tests.dashboards.prometheus import Prometheus
 
 pytestmark = pytest.mark.ray
 PHASES = [phase.name for phase in pipeline.PHASES]
@@ -91,16 +98,46 @@ def _submit(head: local_head.Head, *arguments: str, timeout: float = 300, **env:
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=timeout, check=False)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_every_phase_runs_and_a_second_time_there_is_nothing_left(head, port: int, tmp_path: Path) -> None:
-    arguments = [*CONFIG, f"storage={tmp_path}", f"serve.port={port}"]
+@pytest.fixture(scope="module")
+def prometheus(head: local_head.Head, leaders, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus | None]:
+    """Scrapes the three machines; None where it is not installed."""
+    if not prometheus_server.INSTALLED:
+        yield None
+        return
+    discovery = local_head.temp_folder(Path(head.token_path).parent) / "r/prom_metrics_service_discovery.json"
+    started = Prometheus(discovery, tmp_path_factory.mktemp("prometheus"))
+    yield started
+    started.close()
+
+
+@dataclasses.dataclass(frozen=True)
+class Pipeline:
+    """What was submitted, and how it ended."""
+
+    arguments: list[str]
+    said: str
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        return json.loads(self.said.strip().splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def finished(head: local_head.Head, prometheus, port: int, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    """Every phase of a run, each a job; its figures are scraped meanwhile."""
+    arguments = [*CONFIG, f"storage={tmp_path_factory.mktemp('run')}", f"serve.port={port}"]
     ended = _submit(head, "pipeline", *arguments, timeout=850)
     assert ended.returncode == 0, ended.stdout[-4000:] + ended.stderr[-2000:]
-    summary = json.loads(ended.stdout.strip().splitlines()[-1])
+    return Pipeline(arguments, ended.stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_every_phase_runs_and_a_second_time_there_is_nothing_left(head, finished: Pipeline) -> None:
+    arguments, summary = finished.arguments, finished.summary
     config = configs.load(QUICKSTART, arguments[2:])
     assert sorted(summary["phases"]) == sorted(PHASES)
-    assert all(f"/{len(PHASES)} {phase.label}] done in" in ended.stdout for phase in pipeline.PHASES)
+    assert all(f"/{len(PHASES)} {phase.label}] done in" in finished.said for phase in pipeline.PHASES)
     for name in PHASES:
         assert storage.read_json(f"{config.folder}/summary-{name}.json"), name
         assert Path(config.folder, "logs", f"{name}.log").stat().st_size > 0
@@ -113,6 +150,27 @@ def test_every_phase_runs_and_a_second_time_there_is_nothing_left(head, port: in
     assert again.returncode == 0, again.stdout + again.stderr
     assert again.stdout.count("nothing left to do") == len(PHASES)
     assert json.loads(again.stdout.strip().splitlines()[-1])["seconds"] < 30
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(not prometheus_server.INSTALLED, reason="needs Prometheus (Debian: apt-get install prometheus)")
+def test_every_panel_of_every_dashboard_shows_the_run(finished: Pipeline, prometheus: Prometheus) -> None:
+    def empty() -> list[str]:
+        return [str(shown) for shown in prometheus.dashboards() if not shown.numbers]
+
+    asyncio.run(_play(finished.summary["url"], lambda: not empty()))
+    print(*prometheus.dashboards(), sep="\n")  # for cluster/grafana/README.md
+    assert empty() == []
+
+
+async def _play(url: str, until: Callable[[], bool], seconds: float = 90) -> None:
+    """Play a served game in real time until something is true, for so long at most; it is looked at now and then."""
+    deadline = time.monotonic() + seconds
+    async with game_client.connect(url) as game, contextlib.aclosing(game.play()) as frames:
+        async for frame in frames:
+            if frame.number % 50 == 0 and (await asyncio.to_thread(until) or time.monotonic() > deadline):
+                return
 
 
 @pytest.mark.slow

@@ -27,10 +27,10 @@ def _quantiles(metric: Metric) -> dict[str, str]:
     return {f"{{{{game}}}} {q:.0%}": f"histogram_quantile({q}, {rate})" for q in (0.5, 0.95, 0.99)}
 
 
-def _mean(metric: Metric) -> str:
-    name = metric.series.removesuffix("_bucket")
-    total, count = (f"sum by (game) (rate({name}_{part}{_GAME}{_WINDOW}))" for part in ("sum", "count"))
-    return f"{total} / {count}"
+def _batch_size() -> str:
+    """Frames by batches: the sum that Ray gives of a histogram is made of the middles of its buckets."""
+    batches = monitor.SERVE_BATCH_SIZE.series.replace("_bucket", "_count")
+    return f"{_rate(monitor.SERVE_FRAMES, 'game', _GAME)} / sum by (game) (rate({batches}{_GAME}{_WINDOW}))"
 
 
 def _trained(metric: Metric) -> dict[str, str]:
@@ -169,7 +169,7 @@ SERVING = Board(
             "From action to frame, all of them", "frames per second by the time that they took",
             {"{{le}}": _rate(monitor.SERVE_TURN_SECONDS, "le", _GAME)}, "s", kind="heatmap",
         ),
-        Panel("Players in a batch", "mean", {"{{game}}": _mean(monitor.SERVE_BATCH_SIZE)}, width=6),
+        Panel("Players in a batch", "mean", {"{{game}}": _batch_size()}, width=6),
         Panel(
             "Turned away, and failed", "per second: connections that were refused, batches on which the model failed",
             {"{{game}} refused": _events(monitor.SERVE_REFUSED_PLAYERS),

@@ -10,6 +10,7 @@ import subprocess
 import time
 import urllib.parse
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,34 @@ class Prometheus:
         ) as answer:
             return json.load(answer)["data"]["result"]
 
+    def dashboards(self) -> list[Shown]:
+        """Return what every query of every panel of the dashboards in cluster/ has shown since this runs."""
+        shown = []
+        for file in sorted((ROOT / "cluster/grafana/dashboards").glob("*.json")):
+            board = json.loads(file.read_text())
+            for panel in board["panels"]:
+                for target in panel["targets"]:
+                    query = target["expr"]
+                    name = (board["title"].removeprefix("gamengen: "), panel["title"], target["legendFormat"])
+                    shown.append(Shown(*name, query, self.curves(query)))
+        return shown
 
-def finite(curves: list[dict[str, Any]]) -> list[float]:
-    """Return all numbers of some series; what could not be divided is none."""
-    return [float(text) for curve in curves for _, text in curve["values"] if math.isfinite(float(text))]
+
+@dataclass(frozen=True)
+class Shown:
+    """What one query of a panel has shown."""
+
+    board: str
+    panel: str
+    legend: str
+    query: str
+    curves: list[dict[str, Any]]
+
+    @property
+    def numbers(self) -> list[float]:
+        """All numbers of its series; what could not be divided is none."""
+        values = (float(text) for curve in self.curves for _, text in curve["values"])
+        return [value for value in values if math.isfinite(value)]
+
+    def __str__(self) -> str:
+        return f"| {self.board} | {self.panel}: {self.legend} | {len(self.curves)} | {max(self.numbers, default='-')} |"
