@@ -16,7 +16,7 @@ _LARGEST = 2**32  # bytes that a chunk may decode to, whatever its fields say
 
 def pack(fields: bytes, content: np.ndarray | bytes) -> bytes:
     """Return fields, checksum and packed content."""
-    return _seal(fields, _ZSTD.compress(content, asbytes=True))
+    return _seal(fields, _ZSTD.compress(content))
 
 
 class Content:
@@ -71,5 +71,5 @@ def check_size(size: int) -> None:
         raise ValueError(f"{size} bytes, more than a chunk may have")
 
 
-def _seal(fields: bytes, body: bytes) -> bytes:
+def _seal(fields: bytes, body: pa.Buffer) -> bytes:
     return b"".join([fields, _CHECKSUM.pack(zlib.crc32(body, zlib.crc32(fields))), body])
