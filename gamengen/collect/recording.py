@@ -55,7 +55,8 @@ class EpisodeRecorder:
         self.episode = episode
         self.num_frames = 0
         self._game, self._settings, self._origin, self._seed = game, settings, origin, seed
-        self._rows: list[dict[str, Any]] = []
+        self._schema = chunks.schema(game)
+        self._rows: list[pa.Table] = []  # one each: a column that grows with every chunk would move what it has
         self._chunk: _OpenChunk | None = None
         self._level: str | None = None
         self._split = chunks.split_of(episode, settings.split_val, settings.split_test)
@@ -86,7 +87,7 @@ class EpisodeRecorder:
     def finish(self, terminated: bool, truncated: bool) -> pa.Table:
         """End the episode after its last frame and return its rows in order."""
         self._close_chunk(terminated, truncated)
-        return pa.Table.from_pylist(self._rows, schema=chunks.schema(self._game))
+        return pa.concat_tables(self._rows)
 
     def _close_chunk(self, terminated: bool, truncated: bool) -> None:
         assert self._chunk is not None, "an episode has at least one frame"
@@ -108,7 +109,8 @@ class EpisodeRecorder:
             variables={name: np.asarray(values, np.float32) for name, values in part.variables.items()},
             level=self._level,
         )
-        self._rows.append(chunks.to_row(chunk, codec=settings.codec, frames_per_second=self._game.frames_per_second))
+        row = chunks.to_row(chunk, codec=settings.codec, frames_per_second=self._game.frames_per_second)
+        self._rows.append(pa.Table.from_pylist([row], schema=self._schema))
         self._chunk = None
 
 

@@ -28,7 +28,9 @@ from gamengen.data import shards
 
 logger = logging.getLogger(__name__)
 
-PARQUET = {"compression": "zstd", "compression_level": 1, "row_group_size": 64}
+# Nearly all of a shard is frames, which their codec has packed already: to do so again takes time and saves nothing.
+# Nor is there a value that stands in it often: dictionaries would be of whole chunks.
+PARQUET = {"compression": "none", "use_dictionary": False, "row_group_size": 64}
 _WAIT_FOR_WRITER = 120.0  # seconds for Ray to restart a writer on another machine
 
 

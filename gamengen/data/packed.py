@@ -16,30 +16,37 @@ _LARGEST = 2**32  # bytes that a chunk may decode to, whatever its fields say
 
 def pack(fields: bytes, content: np.ndarray | bytes) -> bytes:
     """Return fields, checksum and packed content."""
-    return _seal(fields, _ZSTD.compress(content, asbytes=True))
+    return _seal(fields, _ZSTD.compress(content))
 
 
-class Packer:
-    """Packs content piece by piece, each while the processor still has it at hand; then `finish` is as `pack`.
+class Content:
+    """What a chunk has to store, until it is packed; goes from chunk to chunk, since fresh memory costs time.
 
     Attributes:
-        num_bytes: how much was written.
+        num_bytes: how much was stored.
     """
 
     def __init__(self) -> None:
         self.num_bytes = 0
-        self._body = pa.BufferOutputStream()
-        self._stream = pa.CompressedOutputStream(self._body, "zstd")  # its level is 1
+        self._memory = np.empty(0, np.uint8)
 
-    def write(self, values: np.ndarray) -> None:
-        """Take uint8 [n]; the caller may overwrite the array afterwards."""
-        self._stream.write(values)
+    def room(self, size: int) -> np.ndarray:
+        """Return the memory behind what was stored, uint8 [size]; it is stored once `num_bytes` counts it."""
+        end = self.num_bytes + size
+        if end > self._memory.size:
+            self._memory = np.concatenate([self._memory[: self.num_bytes], np.empty(end, np.uint8)])
+        return self._memory[self.num_bytes : end]
+
+    def append(self, values: np.ndarray) -> None:
+        """Store uint8 [n]."""
+        self.room(values.size)[:] = values
         self.num_bytes += values.size
 
-    def finish(self, fields: bytes) -> bytes:
-        """Return fields, checksum and packed content."""
-        self._stream.close()
-        return _seal(fields, self._body.getvalue())
+    def pack(self, fields: bytes) -> bytes:
+        """Return fields, checksum and packed content, and begin anew."""
+        data = pack(fields, self._memory[: self.num_bytes])
+        self.num_bytes = 0
+        return data
 
 
 def read_fields(data: bytes, fields: struct.Struct, magic: bytes) -> tuple[Any, ...]:
@@ -64,5 +71,5 @@ def check_size(size: int) -> None:
         raise ValueError(f"{size} bytes, more than a chunk may have")
 
 
-def _seal(fields: bytes, body: bytes | pa.Buffer) -> bytes:
+def _seal(fields: bytes, body: pa.Buffer) -> bytes:
     return b"".join([fields, _CHECKSUM.pack(zlib.crc32(body, zlib.crc32(fields))), body])
