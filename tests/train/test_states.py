@@ -63,7 +63,8 @@ def _worker(rank: int, config, folder: str) -> None:
 def test_two_workers_learn_as_one(made, tmp_path: Path) -> None:
     """20 steps with copies, in two parts each, and 4 with halves: the same losses but for rounding.
 
-    Adam makes of the rounding of a gradient near zero a step of full size: the weights are compared after few.
+    Adam makes of the rounding of a gradient near zero a step of full size, 0.01 with halves, so that single weights
+    differ by more: the root of the mean square is compared, which other windows or noise bring to 1e-3 and more.
     """
     torch.multiprocessing.spawn(_worker, (made, str(tmp_path)), nprocs=2)
     result = torch.load(tmp_path / "result.pt", weights_only=True)
@@ -72,8 +73,8 @@ def test_two_workers_learn_as_one(made, tmp_path: Path) -> None:
         weights, losses = result[kind]
         assert losses == pytest.approx(expected_losses, rel=1e-4)
         assert len(losses) == changes.get("steps", 4)
-        tolerance = 1e-4 if kind == "shared" else 2e-2
-        assert all(torch.allclose(weights[name], value, atol=tolerance) for name, value in expected.items())
+        differences = torch.cat([(weights[name] - value).flatten() for name, value in expected.items()])
+        assert differences.square().mean().sqrt() < 2e-5
 
 
 def test_blocks_are_the_entries_of_lists() -> None:
