@@ -85,9 +85,12 @@ class EpisodeRecorder:
         self._chunk.rewards.append(float(reward))
 
     def finish(self, terminated: bool, truncated: bool) -> pa.Table:
-        """End the episode after its last frame and return its rows in order."""
+        """End the episode after its last frame and return its rows in order.
+
+        They are one batch: Ray Data writes the batches of a table side by side, in any order.
+        """
         self._close_chunk(terminated, truncated)
-        return pa.concat_tables(self._rows)
+        return pa.concat_tables(self._rows).combine_chunks()
 
     def _close_chunk(self, terminated: bool, truncated: bool) -> None:
         assert self._chunk is not None, "an episode has at least one frame"

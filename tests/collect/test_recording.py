@@ -52,6 +52,7 @@ def test_an_episode_is_recorded_as_it_was_seen_and_played(make_env, recorded):
     assert [part.terminated for part in parts] == [False] * (len(parts) - 1) + [True]
     assert not any(part.truncated for part in parts) and {part.split for part in parts} == {parts[0].split}
     assert chunks.game_of(table.schema, "x") == make_env().unwrapped.game_spec
+    assert len(table.to_batches()) == 1, "Ray Data writes the batches of a table in any order"
 
 
 def test_the_recorded_seed_plays_the_episode_again(make_env, recorded, config):
