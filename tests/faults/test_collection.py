@@ -47,7 +47,7 @@ DOOM = [
     "collect.codec=palette-zstd",
     "collect.policies={random: 0.5, scripted: 0.5}",
     "collect.max_episode_frames=200",
-    "collect.num_frames=6000",
+    "collect.num_frames=24000",
 ]
 
 
