@@ -49,7 +49,7 @@ class DeltaEncoder:
         grey = memory.are_grey(pixels)
         self._counts.append(2 * len(blocks) + grey)
         self._blocks.append(blocks)
-        memory.append(pixels[::3] if grey else pixels)
+        memory.content.append(pixels[::3] if grey else pixels)
 
     def finish(self) -> bytes:
         """Return the bytes of all frames taken; the encoder has done its work."""
@@ -57,12 +57,11 @@ class DeltaEncoder:
         memory = self._memory
         del self._memory  # another encoder's from now on
         blocks = np.concatenate(self._blocks).astype(np.uint32)
-        sizes = (len(self._counts), len(blocks), memory.num_bytes)
-        memory.append(np.asarray(self._counts, np.uint32).view(np.uint8))
-        memory.append(np.diff(blocks, prepend=np.uint32(0)).view(np.uint8))
-        height, width, _ = self._shape
-        fields = _FIELDS.pack(_MAGIC, self._first_pixel, height, width, *sizes)
-        data = packed.pack(fields, memory.content[: memory.num_bytes])
+        content, (height, width, _) = memory.content, self._shape
+        sizes = (len(self._counts), len(blocks), content.num_bytes)
+        content.append(np.asarray(self._counts, np.uint32).view(np.uint8))
+        content.append(np.diff(blocks, prepend=np.uint32(0)).view(np.uint8))
+        data = content.pack(_FIELDS.pack(_MAGIC, self._first_pixel, height, width, *sizes))
         _spare.append(memory)
         return data
 
@@ -72,14 +71,13 @@ class _Memory:
 
     Attributes:
         blocks: the frame before, `_BLOCK_TYPE` [blocks].
-        content: uint8; the first `num_bytes` are what the chunk has to store.
+        content: what the chunk has to store.
     """
 
     def __init__(self, frame_size: int) -> None:
         self.frame_size = frame_size
         self.blocks = np.empty(-(-frame_size // _BLOCK), _BLOCK_TYPE)
-        self.content = np.empty(4 * self.blocks.nbytes, np.uint8)
-        self.num_bytes = 0
+        self.content = packed.Content()
         self._words = self.blocks.view(np.uint64)
         self._padded = np.zeros(self.blocks.nbytes, np.uint8)
         self._differs = np.empty(self._words.size, bool)
@@ -88,8 +86,7 @@ class _Memory:
         self._inside_pixel = np.tile([True, True, False], self.blocks.nbytes // 3)  # a byte and the next are of one
 
     def begin(self, pixel: bytes) -> None:
-        """Start a chunk: nothing to store, and before its first frame there was a page of one colour."""
-        self.num_bytes = 0
+        """Start a chunk: before its first frame there was a page of one colour."""
         self.blocks[:] = _block(pixel)
         self._padded.view(_BLOCK_TYPE)[-1] = _block(pixel)
 
@@ -113,14 +110,6 @@ class _Memory:
         differ = pixels[1:] != pixels[:-1]
         differ &= self._inside_pixel[: differ.size]
         return not np.logical_or.reduce(differ)
-
-    def append(self, values: np.ndarray) -> None:
-        """Store uint8 [n]."""
-        end = self.num_bytes + values.size
-        if end > self.content.size:
-            self.content = np.concatenate([self.content[: self.num_bytes], np.empty(end, np.uint8)])
-        self.content[self.num_bytes : end] = values
-        self.num_bytes = end
 
 
 _spare: deque[_Memory] = deque(maxlen=8)
