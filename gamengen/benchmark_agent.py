@@ -106,8 +106,8 @@ class _Timed(gymnasium.Wrapper):
         self.reset = watch.timed(name, env.reset)  # type: ignore[method-assign]
         self.step = watch.timed(name, env.step)  # type: ignore[method-assign]
         self._render = watch.timed(name, env.render)
-        if env.has_wrapper_attr("screen"):
-            self.screen = watch.timed(name, env.get_wrapper_attr("screen"))
+        if env.has_wrapper_attr("view_frame"):
+            self.view_frame = watch.timed(name, env.get_wrapper_attr("view_frame"))
 
     def render(self) -> Any:
         return self._render()

@@ -119,7 +119,7 @@ class EpisodeRecorder:
 
 def viewer(env: gymnasium.Env) -> Callable[[], np.ndarray]:
     """Return the function that shows an env to a recorder, which keeps no frame: where it can, without a copy."""
-    return env.get_wrapper_attr("screen") if env.has_wrapper_attr("screen") else env.render
+    return env.get_wrapper_attr("view_frame") if env.has_wrapper_attr("view_frame") else env.render
 
 
 class RecordingEnv(gymnasium.Wrapper):

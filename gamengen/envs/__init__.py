@@ -71,13 +71,13 @@ def names() -> list[str]:
 def load(name: str) -> ModuleType:
     """Import a game by its name here or by the import path of your own module.
 
-    The module has `SPEC: GameSpec` and `make(**options) -> gymnasium.Env`; the env's `unwrapped.game_spec` is the
-    SPEC with what the options changed (frame size, rate), and may have `screen()`, as `render` but an array that the
+    The module has `SPEC: GameSpec` and `make(**options) -> gymnasium.Env`; the env's `unwrapped.game_spec` is the SPEC
+    with what the options changed (frame size, rate), and may have `view_frame()`, as `render` but an array that the
     next step may change, for recorders: to copy a large frame costs as much as to draw it. The module may have, for
     the evaluation, `PROBES: Probes` and `REGIONS(height, width)`, which returns (rows, columns) of small things that
     matter by their names; where an engine is behind the env, `play_raw(plays, **options)`, which plays that with
-    nothing around it and yields what it shows after each action, for the benchmark (`plays`: a seed and the actions
-    of each episode; options as of `make`); where observations cost more than the game, `UNOBSERVED`, options that go
+    nothing around it and yields what it shows after each action, for the benchmark (`plays`: a seed and the actions of
+    each episode; options as of `make`); where observations cost more than the game, `UNOBSERVED`, options that go
     without, for players that do not look; `LICENCE`, see `licence`; and `PLAYABLE = False` where there are recordings
     of the game and nothing to play.
 

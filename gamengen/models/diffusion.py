@@ -84,6 +84,11 @@ class Augmentation:
     blend_fraction: float = 0.0  # both for models from before them
     max_blend: float = 0.0
 
+    def __post_init__(self) -> None:
+        for name in ("clean_fraction", "dropout", "blend_fraction", "max_blend"):
+            if not 0 <= (value := getattr(self, name)) <= 1:
+                raise ValueError(f"{name} of the context augmentation, got {value}; expected 0 ... 1.")
+
     def bucket(self, level: Tensor) -> Tensor:
         """Return the bucket of a noise level: 0 for none, else 1 ... num_buckets."""
         return torch.where(

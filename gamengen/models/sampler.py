@@ -107,9 +107,10 @@ class Sampler:
             torch.cat([actions, actions]),
             torch.cat([bucket, bucket]),
         )
-        with_context, without = zip(*(part.chunk(2) for part in condition), strict=True)
-        halves = repeat(with_context, draws), repeat(without, draws)
-        return tuple(torch.cat(parts) for parts in zip(*halves, strict=True)) if draws > 1 else condition
+        if draws == 1:
+            return condition
+        halves = (repeat(half, draws) for half in zip(*(part.chunk(2) for part in condition), strict=True))
+        return tuple(torch.cat(parts) for parts in zip(*halves, strict=True))
 
     def _velocity(self, denoiser: Denoiser, x: Tensor, t: Tensor, condition: tuple[Tensor, ...]) -> Tensor:
         if self.guidance_scale == 1.0:

@@ -217,13 +217,13 @@ def test_a_smaller_frame_is_the_mean_of_blocks(downscale: int, observation: str)
 def test_a_recorder_sees_the_frame_without_a_copy(downscale: int) -> None:
     env = chrome_dino.make(downscale=downscale)
     env.reset(options={"mulberry32": 1})
-    seen = env.unwrapped.screen()
+    seen = env.unwrapped.view_frame()
     for night in (False, True):
         env.step(JUMP)
         env.unwrapped._game.night = night
         frame = env.render()
-        assert np.array_equal(env.unwrapped.screen(), frame)
-        assert np.shares_memory(env.unwrapped.screen(), seen) is not night and not np.shares_memory(frame, seen)
+        assert np.array_equal(env.unwrapped.view_frame(), frame)
+        assert np.shares_memory(env.unwrapped.view_frame(), seen) is not night and not np.shares_memory(frame, seen)
 
 
 def test_night_inverts_the_whole_picture() -> None:

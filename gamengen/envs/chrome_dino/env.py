@@ -132,7 +132,7 @@ class ChromeDinoEnv(gymnasium.Env[np.ndarray, np.int64]):
         """Return the recorded frame, uint8 [256 / downscale, 512 / downscale, 3]; the caller owns it."""
         return self._painter.paint(self._game, self._high_score, self._canvas)
 
-    def screen(self) -> np.ndarray:
+    def view_frame(self) -> np.ndarray:
         """As `render`, but the env's own array, which the next step changes."""
         return self._painter.show(self._game, self._high_score, self._canvas)
 
