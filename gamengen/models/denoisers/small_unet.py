@@ -7,6 +7,8 @@ actions modulate every residual block (FiLM), which costs next to nothing; the c
 The U-Net itself, the trunk, sees the past alone; the noised latents join its features in a head of a few blocks. Four
 sampling steps so cost one trunk and four heads, half of what a network that reads the past at every step needs, and a
 window trains the head at several noise levels for one pass of the trunk.
+
+With `camera` the network predicts what changes in the last frame after it was moved as the actions move the view.
 """
 
 from __future__ import annotations
@@ -21,12 +23,14 @@ from torch.nn import functional as F
 from gamengen.models import denoisers
 
 _FREQUENCIES = 64  # of the timestep's sinusoids
+_POWERS = 6  # 1, x, y, x^2, x y, y^2
 
 
 @dataclass(frozen=True)
 class Config:
     """`patch`: latents per position and side; `channels` and `blocks`: one entry per resolution, finest first;
-    `head_channels` and `head_blocks`: of the residual blocks that see the noised latents."""
+    `head_channels` and `head_blocks`: of the residual blocks that see the noised latents; `camera`: whether the game is
+    seen through the eyes of somebody who turns and walks."""
 
     patch: int = 2
     channels: tuple[int, ...] = (64, 128, 192)
@@ -36,6 +40,7 @@ class Config:
     embedding: int = 256
     heads: int = 4
     num_noise_buckets: int = 11
+    camera: bool = False
 
 
 class GroupNorm(nn.GroupNorm):
@@ -93,6 +98,42 @@ class Attention(nn.Module):
         return x + self.out(y.transpose(-1, -2).reshape(batch, channels, rows, columns))
 
 
+class Camera(nn.Module):
+    """Moves the last frame as the actions move the view; what is not of the world (status bar, weapon) stays.
+
+    A turn shifts a whole picture by many positions. Convolutions learn that slowly, one distance at a time and each
+    with channels of its own; a camera's movement is a few numbers: where a position comes from is a polynomial of
+    second degree in its coordinates. A turn is nearly one; for a step forward, whose movement depends on how far
+    things are, it is a beginning that the head corrects.
+    """
+
+    def __init__(self, embedding: int, channels: int) -> None:
+        super().__init__()
+        self.movement = nn.Linear(embedding, 2 * _POWERS)
+        self.norm = GroupNorm(8, channels)
+        self.world = nn.Conv2d(channels, 1, 3, padding=1)
+        for layer in (self.movement, self.world):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        nn.init.constant_(self.world.bias, 4.0)  # at first all is world: what is left out teaches no movement
+
+    def forward(self, last: Tensor, modulation: Tensor, features: Tensor) -> Tensor:
+        """Return latents [B, C, h, w] moved, in float32: bfloat16 could not tell neighbouring coordinates apart."""
+        last, (rows, columns) = last.float(), last.shape[-2:]
+        y, x = torch.meshgrid(_centres(rows, last.device), _centres(columns, last.device), indexing="ij")
+        powers = torch.stack([torch.ones_like(x), x, y, x * x, x * y, y * y])
+        movement = self.movement(modulation).float().unflatten(1, (2, _POWERS))
+        origin = torch.stack([x, y], dim=-1) + torch.einsum("bcp,pij->bijc", movement, powers)
+        moved = F.grid_sample(last, origin, padding_mode="border", align_corners=False)
+        world = self.world(F.silu(self.norm(features))).float()
+        return last.lerp(moved, F.interpolate(world, size=(rows, columns), mode="bilinear").sigmoid())
+
+
+def _centres(count: int, device: torch.device) -> Tensor:
+    """Return the middles of `count` positions side by side in [-1, 1], as `grid_sample` counts."""
+    return torch.linspace(1 / count - 1, 1 - 1 / count, count, device=device)
+
+
 class Denoiser(denoisers.Denoiser):
     """See the package; the latents' sides must divide by patch * 2 ** (levels - 1)."""
 
@@ -136,16 +177,23 @@ class Denoiser(denoisers.Denoiser):
         self.last = Block(channels[-1], channels[-1], wide)
 
     def _build_head(self, latents: int) -> None:
-        width = self.config.head_channels
-        self.noisy_in = nn.Conv2d(latents + self.config.channels[0], width, 3, padding=1)
+        config, width, inputs = self.config, self.config.head_channels, latents + self.config.channels[0]
+        if config.camera:
+            inputs += latents
+            self.camera = Camera(config.embedding, config.channels[0])
+            self.moved_share = nn.Linear(config.embedding, latents // config.patch**2)
+            nn.init.zeros_(self.moved_share.weight)
+            nn.init.constant_(self.moved_share.bias, -1.0)  # the velocity of clean latents where there is much noise
+        self.noisy_in = nn.Conv2d(inputs, width, 3, padding=1)
         self.head = nn.ModuleList(Block(width, width, self.config.embedding) for _ in range(self.config.head_blocks))
         self.norm_out = GroupNorm(8, width)
         self.conv_out = nn.Conv2d(width, latents, 3, padding=1)
         nn.init.zeros_(self.conv_out.weight)
         nn.init.zeros_(self.conv_out.bias)
 
-    def condition(self, context: Tensor, actions: Tensor, noise_level: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the trunk's features [B, channels[0], h / patch, w / patch] and the embedding of the actions."""
+    def condition(self, context: Tensor, actions: Tensor, noise_level: Tensor) -> tuple[Tensor, ...]:
+        """Return the trunk's features [B, channels[0], h / patch, w / patch], the embedding of the actions and, with a
+        camera, the last latents moved, [B, C, h, w]."""
         played = F.one_hot(actions.long(), self.num_actions).flatten(1).to(self.actions.weight.dtype)
         embedding = self.noise(noise_level) + self.actions(played)
         modulation = self.past(embedding)
@@ -163,16 +211,19 @@ class Denoiser(denoisers.Denoiser):
             x = torch.cat([x, skips[level]], dim=1)
             for block in self.up[level]:
                 x = block(x, modulation)
-        return x, embedding
+        if not self.config.camera:
+            return x, embedding
+        return x, embedding, self.camera(context[:, -1], modulation, x)
 
     def denoise(self, noisy: Tensor, timestep: Tensor, *condition: Tensor) -> Tensor:
-        features, embedding = condition
+        features, embedding, *moved = condition
         modulation = self.step(embedding + self._time(timestep))
-        x = self.noisy_in(torch.cat([self._patches(noisy), features], dim=1))
+        x = self.noisy_in(torch.cat([self._patches(noisy), features, *map(self._patches, moved)], dim=1))
         for block in self.head:
             x = block(x, modulation)
         x = self.conv_out(F.silu(self.norm_out(x)))
-        return F.pixel_shuffle(x, self.config.patch)
+        x = F.pixel_shuffle(x, self.config.patch)
+        return x + self.moved_share(modulation)[:, :, None, None] * moved[0] if moved else x
 
     def _patches(self, latents: Tensor) -> Tensor:
         patches = F.pixel_unshuffle(latents, self.config.patch)
