@@ -17,7 +17,8 @@ from gamengen.game import GameSpec
 from gamengen.models import autoencoders
 from gamengen.train.loop import Batch, Objective
 
-NUM_SAMPLED_SHARDS, NUM_SAMPLED_CHUNKS, NUM_SAMPLED_FRAMES = 8, 64, 4  # at most 4 frames of 64 chunks of 8 shards
+NUM_SAMPLED_SHARDS, NUM_SAMPLED_CHUNKS, NUM_SAMPLED_FRAMES = 8, 64, 4  # about 4 frames of 64 chunks of 8 shards
+MAX_SAMPLED_FRAMES = 512  # of them: they are in memory as float32, 0.5 GB of DOOM's
 
 
 class _Reconstruction(nn.Module):
@@ -72,6 +73,7 @@ def sample_images(autoencoder: autoencoders.Autoencoder, shard_list: Sequence[st
             frames.append(chunk.frames[:: max(1, len(chunk.frames) // NUM_SAMPLED_FRAMES)])
     top, bottom = autoencoder.margins
     stacked = torch.from_numpy(np.concatenate(frames))
+    stacked = stacked[:: -(-len(stacked) // MAX_SAMPLED_FRAMES)]
     return autoencoders.to_images(stacked[:, top : stacked.shape[1] - bottom])
 
 

@@ -14,6 +14,8 @@ from torch.nn import functional as F
 
 from gamengen.models import autoencoders
 
+_IMAGES_AT_ONCE = 16  # whose patches are in memory as float64
+
 
 @dataclass(frozen=True)
 class Config:
@@ -82,11 +84,15 @@ class Autoencoder(autoencoders.Autoencoder):
     @torch.no_grad()
     def initialise(self, images: Tensor) -> None:
         """Set the linear code to the principal components of the patches of images [N, 3, H, W] (without margins)."""
-        patches = self.to_patches(images).movedim(1, -1).flatten(0, -2).double()  # [positions, pixels of a patch]
-        mean = patches.mean(0)
-        _, vectors = torch.linalg.eigh((patches - mean).T @ (patches - mean))
+        number, total, products = 0, 0.0, 0.0
+        for part in images.split(_IMAGES_AT_ONCE):
+            patches = self.to_patches(part).movedim(1, -1).flatten(0, -2).double()  # [positions, pixels of a patch]
+            number += len(patches)
+            total, products = total + patches.sum(0), products + patches.T @ patches
+        mean = total / number
+        variances, vectors = torch.linalg.eigh(products / number - mean.outer(mean))
         components = vectors.flip(1)[:, : self.config.latent_channels].float()  # [pixels, C], orthonormal
-        scale = ((patches - mean).float() @ components).std()
+        scale = variances.flip(0)[: self.config.latent_channels].mean().sqrt().float()
         self.linear_encoder.weight.copy_((components.T / scale)[:, :, None, None])
         self.linear_encoder.bias.copy_(-(components.T @ mean.float()) / scale)
         self.linear_decoder.weight.copy_((components * scale)[:, :, None, None])

@@ -123,7 +123,8 @@ class Camera(nn.Module):
         y, x = torch.meshgrid(_centres(rows, last.device), _centres(columns, last.device), indexing="ij")
         powers = torch.stack([torch.ones_like(x), x, y, x * x, x * y, y * y])
         movement = self.movement(modulation).float().unflatten(1, (2, _POWERS))
-        origin = torch.stack([x, y], dim=-1) + torch.einsum("bcp,pij->bijc", movement, powers)
+        shift = (movement[..., None, None] * powers).sum(2)  # no einsum, for which autocast would take bfloat16
+        origin = (torch.stack([x, y]) + shift).movedim(1, -1)
         moved = F.grid_sample(last, origin, padding_mode="border", align_corners=False)
         world = self.world(F.silu(self.norm(features))).float()
         return last.lerp(moved, F.interpolate(world, size=(rows, columns), mode="bilinear").sigmoid())
