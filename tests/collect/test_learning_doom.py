@@ -18,6 +18,7 @@ DECISIONS = 7_700
 SETTINGS = [
     "game.options={levels: basic, reward: scenario, actions: scenario, frame_tics: 4, action_tics: 8}",
     "agent.reward_scale=0.01",
+    "collect.repeat_probability=0.1",
     f"agent.max_env_steps={DECISIONS}",
     "agent.evaluation_episodes=20",
     "agent.recorded_share=0.0",
