@@ -176,12 +176,13 @@ class Denoiser(denoisers.Denoiser):
                 self.up.append(nn.ModuleList(Block(2 * width if i == 0 else width, width, wide) for i in range(count)))
         self.middle = Attention(channels[-1], config.heads)
         self.last = Block(channels[-1], channels[-1], wide)
+        if config.camera:
+            self.camera = Camera(wide, channels[0])
 
     def _build_head(self, latents: int) -> None:
         config, width, inputs = self.config, self.config.head_channels, latents + self.config.channels[0]
         if config.camera:
             inputs += latents
-            self.camera = Camera(config.embedding, config.channels[0])
             self.moved_share = nn.Linear(config.embedding, latents // config.patch**2)
             nn.init.zeros_(self.moved_share.weight)
             nn.init.constant_(self.moved_share.bias, -1.0)  # the velocity of clean latents where there is much noise
