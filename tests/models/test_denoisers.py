@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from gamengen.models import denoisers
-from gamengen.models.small_convolution import SmallConvolution
 
 # Settings that make an architecture small enough for a test; one without an entry is tested with its defaults.
 SMALL = {
@@ -128,21 +127,6 @@ def test_fused_weights_give_the_same(denoiser: torch.nn.Module) -> None:
     before = denoiser(**inputs)
     denoiser.fuse()
     assert torch.allclose(denoiser(**inputs), before, atol=1e-5)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("size", [(4, 5), (7, 8), (40, 48)])
-def test_a_small_convolution_is_the_same_convolution(size: tuple[int, int], stride: int) -> None:
-    torch.manual_seed(0)
-    network = torch.nn.Sequential(torch.nn.Conv2d(6, 5, 3, stride=stride, padding=1)).to(
-        memory_format=torch.channels_last
-    )
-    pictures = torch.randn(2, 6, *size)
-    before, names = network(pictures), list(network.state_dict())
-    SmallConvolution.take_over(network)
-    assert type(network[0]) is SmallConvolution and list(network.state_dict()) == names
-    assert torch.allclose(network(pictures), before, atol=1e-5)
 
 
 @torch.no_grad()

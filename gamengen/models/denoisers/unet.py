@@ -8,14 +8,16 @@ timestep's.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import Attention
+from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
-from gamengen.models import denoisers, pretrained
-from gamengen.models.small_convolution import SmallConvolution
+from gamengen.models import denoisers, joined_layers, pretrained
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Denoiser(denoisers.Denoiser):
         self.positions = nn.Parameter(torch.empty(context_length, config.token_channels))
         for table in (self.actions.weight, self.positions):
             nn.init.normal_(table, std=0.5**0.5)  # a token has unit variance, as the text encoder's have
+        self.keys_and_values: nn.Module = nn.Identity()  # of the tokens in all layers, once `fuse` has joined them
         if config.gradient_checkpointing:
             self.unet.enable_gradient_checkpointing()
         self.to(memory_format=torch.channels_last)
@@ -92,13 +95,29 @@ class Denoiser(denoisers.Denoiser):
         self.to(memory_format=torch.channels_last)
 
     def fuse(self) -> None:
-        """Join the projections of every attention layer to one matrix; see `small_convolution` for the deep levels."""
+        """Join the projections of every attention layer to one matrix, and those of all layers that read the same: what
+        becomes of the timestep and of the tokens."""
         self.unet.fuse_qkv_projections()
-        SmallConvolution.take_over(self.unet)
+        modules = list(self.unet.modules())
+        blocks = [module for module in modules if isinstance(module, ResnetBlock2D)]
+        self._join_timestep(blocks)
+        self._join_tokens([module for module in modules if isinstance(module, Attention) and module.is_cross_attention])
+
+    def _join_timestep(self, blocks: Sequence[ResnetBlock2D]) -> None:
+        joined, parts = joined_layers.join([block.time_emb_proj for block in blocks])
+        self.unet.time_embed_act = nn.Sequential(nn.SiLU(), joined)
+        for block, part in zip(blocks, parts, strict=True):
+            block.time_emb_proj, block.skip_time_act = part, True
+
+    def _join_tokens(self, layers: Sequence[Attention]) -> None:
+        self.keys_and_values, parts = joined_layers.join([layer.to_kv for layer in layers])
+        for layer, part in zip(layers, parts, strict=True):
+            layer.to_kv = part
 
     def condition(self, context: Tensor, actions: Tensor, noise_level: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the context on channels [B, L * C, h, w], the actions' tokens [B, L, D] and the noise's bucket [B]."""
-        return context.flatten(1, 2), self.actions(actions) + self.positions, noise_level
+        """Return the context on channels [B, L * C, h, w], the actions' tokens [B, L, D] (their keys and values for all
+        layers if fused) and the noise's bucket [B]."""
+        return context.flatten(1, 2), self.keys_and_values(self.actions(actions) + self.positions), noise_level
 
     def denoise(self, noisy: Tensor, timestep: Tensor, *condition: Tensor) -> Tensor:
         context, tokens, noise_level = condition

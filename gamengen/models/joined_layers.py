@@ -1,0 +1,34 @@
+"""Layers of a network that read the same input, computed as one matrix product; for inference.
+
+At batch 1 a GPU takes some 5 microseconds for each of the 38 small products by which Stable Diffusion's U-Net hands the
+timestep and the actions to its layers, whatever their size; all of them together are two products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Part(nn.Module):
+    """Stands where one of the joined layers stood: takes its channels from the result of all."""
+
+    def __init__(self, start: int, stop: int) -> None:
+        super().__init__()
+        self.start, self.stop = start, stop
+
+    def forward(self, joined: Tensor) -> Tensor:
+        return joined[..., self.start : self.stop]
+
+
+def join(layers: Sequence[nn.Linear]) -> tuple[nn.Linear, list[Part]]:
+    """Return one layer with the outputs of all side by side, and what takes each one's part of them."""
+    weight = torch.cat([layer.weight for layer in layers])
+    joined = nn.utils.skip_init(nn.Linear, *weight.shape[::-1], bias=layers[0].bias is not None, device=weight.device)
+    joined.weight = nn.Parameter(weight, requires_grad=False)
+    if joined.bias is not None:
+        joined.bias = nn.Parameter(torch.cat([layer.bias for layer in layers]), requires_grad=False)
+    ends = torch.tensor([layer.out_features for layer in layers]).cumsum(0).tolist()
+    return joined, [Part(start, stop) for start, stop in zip([0, *ends], ends, strict=False)]
