@@ -80,7 +80,7 @@ def optimizer_bytes(network: nn.Module, name: str) -> int:
 
 def _factored(shape: tuple[int, ...]) -> int:
     size = math.prod(shape)
-    return size // shape[-1] + size // shape[-2] if len(shape) > 1 else size
+    return shape[0] + size // shape[0] if len(shape) > 1 else size
 
 
 def settings(config: Config, networks: Networks) -> list[Mapping[str, float | str]]:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from gamengen.config import StageConfig
+from gamengen.train.adafactor import Adafactor
 from gamengen.train.muon import Muon
 
 
@@ -24,8 +25,8 @@ def learning_rate(settings: StageConfig, step: int) -> float:
 
 
 def make_optimizers(network: nn.Module, settings: StageConfig) -> list[torch.optim.Optimizer]:
-    """Build torch's AdamW or Adafactor (GameNGen, section 4.2), or Muon for the kernels and matrices of layers beside
-    AdamW for the rest.
+    """Build AdamW, Adafactor (GameNGen, section 4.2), or Muon for the kernels and matrices of layers beside AdamW for
+    the rest.
 
     Only matrices and kernels are decayed.
     """
@@ -40,7 +41,7 @@ def make_optimizers(network: nn.Module, settings: StageConfig) -> list[torch.opt
     ]
     on_gpu = bool(parameters) and all(parameter.is_cuda for parameter in parameters)
     if settings.optimizer == "adafactor":
-        return [torch.optim.Adafactor(groups, lr=rate, foreach=on_gpu)]
+        return [Adafactor(groups, lr=rate)]
     adamw = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.99), fused=on_gpu)
     if settings.optimizer == "adamw":
         return [adamw]

@@ -51,7 +51,7 @@ def train(config: Config, stage: Stage) -> dict[str, Any]:
     if _is_sharded(config, stage) and (settings.optimizer != "adamw" or config.train.compile):
         raise ValueError(
             f"train.sharded, got optimizer {settings.optimizer} and compile {config.train.compile}; expected adamw, as "
-            "Muon and torch's Adafactor need whole matrices (and little memory), and no torch.compile."
+            "Muon and Adafactor need whole matrices (and little memory), and no torch.compile."
         )
     begun = time.perf_counter()
     folder = f"{config.folder}/{FOLDERS[stage]}"
