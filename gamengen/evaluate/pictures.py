@@ -66,14 +66,14 @@ def next_frame_plot(summary: Mapping[str, Any]) -> bytes:
         value = figures["psnr"]
         axes.bar(position, value, color=_COLOURS[name], width=0.5, label=f"{name} mode")
         axes.errorbar(position, value, yerr=[[max(0, value - low)], [max(0, high - value)]], color="black", capsize=5)
-        axes.text(position, value + 0.4, f"{value:.2f}", ha="center")
+        axes.text(position, max(value, high) + 0.4, f"{value:.2f}", ha="center")
     _line(axes, summary["psnr_ceiling"], "autoencoder's ceiling", "ceiling")
     _line(axes, summary["psnr_copy_last"], "copy of the last frame", "copy")
     axes.set_xticks(range(len(modes)), [f"{name} mode" for name in modes])
     axes.set(ylabel="PSNR, dB", title="Next frame after recorded frames", xlim=(-0.6, len(modes) - 0.4))
     lowest = min([summary["psnr_copy_last"], *(figures["psnr"] for figures in modes.values())])
     axes.set_ylim(bottom=max(0, lowest - 5))
-    axes.legend(loc="lower right", fontsize=8)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2, fontsize=8)  # bars leave no room
     return _bytes(figure)
 
 
