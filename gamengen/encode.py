@@ -125,9 +125,8 @@ def _target(source: str) -> str:
 def _is_done(target: str, fingerprint: str) -> bool:
     if not storage.exists(target):
         return False
-    files, path = storage.filesystem(target)
     try:
-        metadata = pq.read_schema(path, filesystem=files).metadata or {}
+        metadata = shards.schema(target).metadata or {}
     except (pa.ArrowInvalid, OSError):
         return False
     return metadata.get(_FINGERPRINT, b"").decode() == fingerprint

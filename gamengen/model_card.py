@@ -11,6 +11,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pyarrow.fs
+
 from gamengen import storage
 from gamengen.game import GameSpec
 
@@ -100,10 +102,12 @@ def count_parameters(file: str) -> int:
 
 
 def _header(file: str) -> dict[str, Any]:
-    files, path = storage.filesystem(file)
-    with files.open_input_file(path) as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        return json.loads(stream.read(length))
+    def read(files: pyarrow.fs.FileSystem, path: str) -> dict[str, Any]:
+        with files.open_input_file(path) as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            return json.loads(stream.read(length))
+
+    return storage.reading(file, read)
 
 
 def _part(folder: str) -> dict[str, Any]:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.fs
+
+Result = TypeVar("Result")
+
+_TRIES = 3  # of a read from an object store
 
 
 def filesystem(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
@@ -21,6 +26,27 @@ def filesystem(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
                 f"cannot open {uri}: {error}. Expected a path or a URI such as s3://bucket/prefix."
             ) from None
         return pyarrow.fs.LocalFileSystem(), uri
+
+
+def reading(uri: str, read: Callable[[pyarrow.fs.FileSystem, str], Result]) -> Result:
+    """Return `read(file system, path)` of a path or URI, tried again where an object store's answer breaks off.
+
+    pyarrow asks again by itself, but into the same buffer: a short read fails where the first answer, half a file or an
+    error's text, left too little room for the second.
+
+    Raises:
+        FileNotFoundError: at once.
+        OSError: the last one, if none of the tries succeeds.
+    """
+    files, path = filesystem(uri)
+    for _ in range(0 if isinstance(files, pyarrow.fs.LocalFileSystem) else _TRIES - 1):
+        try:
+            return read(files, path)
+        except FileNotFoundError:
+            raise
+        except OSError:
+            continue
+    return read(files, path)
 
 
 def write_bytes(uri: str, data: bytes) -> None:
@@ -44,9 +70,12 @@ def write_json(uri: str, value: Any) -> None:
 
 def read_bytes(uri: str) -> bytes:
     """Read a file; raises FileNotFoundError."""
-    files, path = filesystem(uri)
-    with files.open_input_stream(path) as stream:
-        return stream.read()
+
+    def read(files: pyarrow.fs.FileSystem, path: str) -> bytes:
+        with files.open_input_stream(path) as stream:
+            return stream.read()
+
+    return reading(uri, read)
 
 
 def read_json(uri: str) -> Any:
@@ -76,7 +105,6 @@ def list_files(folder: str, suffix: str, *, recursive: bool = False) -> list[str
 
 def download(uri: str, place: str) -> None:
     """Copy a file to a path here, without holding it in memory; raises FileNotFoundError."""
-    files, path = filesystem(uri)
     Path(place).parent.mkdir(parents=True, exist_ok=True)
     here = pyarrow.fs.LocalFileSystem()
-    pyarrow.fs.copy_files(path, place, source_filesystem=files, destination_filesystem=here)
+    reading(uri, lambda files, path: pyarrow.fs.copy_files(path, place, files, here))

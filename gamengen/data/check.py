@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from gamengen.data.chunk import from_row, game_of
 from gamengen.game import GameSpec
 from gamengen.progress import Progress
-from gamengen.storage import filesystem
+from gamengen.storage import reading
 
 _AGAIN = "Delete it (of a collection, also its namesake in collect-progress/done) and run what recorded it again."
 # Columns that every shard has and fills; those of some games only, such as variables, may be missing or null.
@@ -59,9 +59,8 @@ def check(names: Sequence[str]) -> Result:
 
 def _open(name: str, result: Result) -> pq.ParquetFile | None:
     """Look at a footer: whole, ours, of the one game, with all columns."""
-    files, path = filesystem(name)
     try:
-        file = pq.ParquetFile(path, filesystem=files)
+        file = reading(name, lambda files, path: pq.ParquetFile(path, filesystem=files))
         game = game_of(file.schema_arrow, name)
     except (pa.ArrowInvalid, OSError) as error:
         reason = str(error).splitlines()[0].rstrip(".")

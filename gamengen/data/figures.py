@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from gamengen.data import shards
 from gamengen.data.chunk import FRAME_FIELDS, game_of
@@ -102,8 +101,7 @@ class Figures:
 
 def survey(names: Sequence[str]) -> Figures:
     """Count what is in whole shards of one game (see `shards.find`)."""
-    files, path = filesystem(names[0])
-    schema = pq.read_schema(path, filesystem=files)
+    schema = shards.schema(names[0])
     figures = Figures(game_of(schema, names[0]), schema)
     versions: dict[str, Group] = {}
     progress = Progress("figures", len(names), "shards")
@@ -111,7 +109,7 @@ def survey(names: Sequence[str]) -> Figures:
         files, path = filesystem(name)
         figures.shards += 1
         figures.bytes += files.get_file_info(path).size
-        present = pq.read_schema(path, filesystem=files).names
+        present = shards.schema(name).names
         _count(figures, versions, shards.read(name, [*_COLUMNS, *([LEVEL] if LEVEL in present else [])]))
         progress.tell(figures.shards)
     figures.num_versions = len(versions)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from gamengen.data.chunk import Chunk, from_row, game_of
 from gamengen.data.lazy import FrameCache, LazyFrames
 from gamengen.game import GameSpec
-from gamengen.storage import exists, filesystem, list_files, read_json, write_bytes, write_json  # noqa: F401
+from gamengen.storage import exists, filesystem, list_files, read_json, reading, write_bytes, write_json  # noqa: F401
 
 logger = logging.getLogger(__name__)
 
@@ -52,15 +52,14 @@ def find(folder: str, game: GameSpec | None = None) -> list[str]:
     if not shards:
         raise ValueError(f"no shards in {folder}; expected *.parquet files. Run the phase that writes them first.")
     for shard in shards:
-        files, path = filesystem(shard)
         try:
-            schema = pq.read_schema(path, filesystem=files)
+            found = schema(shard)
         except (pa.ArrowInvalid, OSError) as error:
             raise ValueError(
                 f"{shard} is not a whole Parquet file ({str(error).splitlines()[0]}). "
                 "Nothing else is lost: delete it, and run the phase that wrote it again."
             ) from None
-        recorded = game_of(schema, shard)
+        recorded = game_of(found, shard)
         if game is not None and recorded != game:
             raise ValueError(
                 f"{shard} holds {recorded.name} at {recorded.width}x{recorded.height}, {recorded.frames_per_second:g} "
@@ -70,11 +69,16 @@ def find(folder: str, game: GameSpec | None = None) -> list[str]:
     return shards
 
 
+def schema(shard: str) -> pa.Schema:
+    """Read a shard's schema; raises OSError or ArrowInvalid if it is not a whole Parquet file."""
+    return reading(shard, lambda files, path: pq.read_schema(path, filesystem=files))
+
+
 def read(shard: str, columns: Sequence[str] | None = None) -> pa.Table:
     """Read one shard; raises ValueError naming it if it is damaged."""
-    files, path = filesystem(shard)
+    wanted = list(columns) if columns else None
     try:
-        return pq.read_table(path, columns=list(columns) if columns else None, filesystem=files)
+        return reading(shard, lambda files, path: pq.read_table(path, columns=wanted, filesystem=files))
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(f"{shard} cannot be read: {error}") from None
 
