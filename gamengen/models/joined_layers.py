@@ -6,6 +6,7 @@ timestep and the actions to its layers, whatever their size; all of them togethe
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -25,10 +26,9 @@ class Part(nn.Module):
 
 def join(layers: Sequence[nn.Linear]) -> tuple[nn.Linear, list[Part]]:
     """Return one layer with the outputs of all side by side, and what takes each one's part of them."""
-    weight = torch.cat([layer.weight for layer in layers])
-    joined = nn.utils.skip_init(nn.Linear, *weight.shape[::-1], bias=layers[0].bias is not None, device=weight.device)
-    joined.weight = nn.Parameter(weight, requires_grad=False)
+    ends = [0, *itertools.accumulate(layer.out_features for layer in layers)]
+    joined = nn.Linear(layers[0].in_features, ends[-1], bias=layers[0].bias is not None, device="meta")
+    joined.weight = nn.Parameter(torch.cat([layer.weight for layer in layers]), requires_grad=False)
     if joined.bias is not None:
         joined.bias = nn.Parameter(torch.cat([layer.bias for layer in layers]), requires_grad=False)
-    ends = torch.tensor([layer.out_features for layer in layers]).cumsum(0).tolist()
-    return joined, [Part(start, stop) for start, stop in zip([0, *ends], ends, strict=False)]
+    return joined, [Part(*span) for span in itertools.pairwise(ends)]

@@ -40,12 +40,22 @@ class Adafactor(torch.optim.Optimizer):
                 if parameter.grad is not None:
                     self._update(parameter, group)
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a state; raises ValueError for one of torch's, which has no moments of a kernel as a matrix."""
+        if any("row_var" in state or "variance" in state for state in state_dict["state"].values()):
+            raise ValueError(
+                "the checkpoint's Adafactor is torch's, as of an earlier version; expected ours. Give the run another "
+                "name, or remove its training folder to begin again."
+            )
+        super().load_state_dict(state_dict)
+
     def _update(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:
         state, gradient = self.state[parameter], parameter.grad
         state["step"] = state.get("step", 0) + 1
         means = _mean_squares(gradient)
-        for name, mean in means.items():
-            means[name] = state.setdefault(name, torch.zeros_like(mean)).lerp_(mean, state["step"] ** _DECAY)
+        for name, mean in means.items() if state["step"] > 1 else ():  # the first ones are the moments
+            means[name] = state[name].lerp_(mean, state["step"] ** _DECAY)
+        state.update(means)
         epsilon = torch.finfo(parameter.dtype).eps
         size = _root_mean_square(parameter).clamp_min_(_MIN_SIZE)
         rate = size * min(group["lr"], state["step"] ** -0.5)

@@ -68,3 +68,12 @@ def test_goes_on_from_its_state() -> None:
         resumed.grad = gradient.clone()
         second.step()
     assert torch.equal(through, resumed)
+
+
+def test_torch_s_state_is_refused() -> None:
+    ours, theirs = _pair((5, 7))
+    theirs.grad = torch.randn(5, 7)
+    optimizer = torch.optim.Adafactor([theirs])
+    optimizer.step()
+    with pytest.raises(ValueError, match="earlier version"):
+        Adafactor([ours], lr=0.1).load_state_dict(optimizer.state_dict())
