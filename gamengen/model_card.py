@@ -11,8 +11,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pyarrow.fs
-
 from gamengen import storage
 from gamengen.game import GameSpec
 
@@ -102,12 +100,8 @@ def count_parameters(file: str) -> int:
 
 
 def _header(file: str) -> dict[str, Any]:
-    def read(files: pyarrow.fs.FileSystem, path: str) -> dict[str, Any]:
-        with files.open_input_file(path) as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            return json.loads(stream.read(length))
-
-    return storage.reading(file, read)
+    length = int.from_bytes(storage.read_part(file, 0, 8), "little")
+    return json.loads(storage.read_part(file, 8, length))
 
 
 def _part(folder: str) -> dict[str, Any]:

@@ -78,6 +78,16 @@ def read_bytes(uri: str) -> bytes:
     return reading(uri, read)
 
 
+def read_part(uri: str, start: int, length: int) -> bytes:
+    """Read `length` bytes of a file from byte `start` on, fewer where it ends; raises FileNotFoundError."""
+
+    def read(files: pyarrow.fs.FileSystem, path: str) -> bytes:
+        with files.open_input_file(path) as stream:
+            return stream.read_at(length, start)
+
+    return reading(uri, read)
+
+
 def read_json(uri: str) -> Any:
     return json.loads(read_bytes(uri))
 

@@ -42,3 +42,9 @@ def test_no_file_and_this_machine_s_disk_are_asked_once(tmp_path: Path) -> None:
         with pytest.raises(error):
             storage.reading(uri, store.read)
         assert store.tries == 1
+
+
+def test_a_part_of_a_file(tmp_path: Path) -> None:
+    storage.write_bytes(f"{tmp_path}/file", b"0123456789")
+    assert storage.read_part(f"{tmp_path}/file", 2, 3) == b"234"
+    assert storage.read_part(f"{tmp_path}/file", 8, 5) == b"89"
