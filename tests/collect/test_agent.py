@@ -106,6 +106,7 @@ def test_ppo_plays_doom_and_what_it_held_is_recorded(cluster, tmp_path):
         f"storage={tmp_path}",
         "agent.num_envs_per_runner=2",
         "agent.evaluation_episodes=1",
+        "agent.recorded_share=1.0",  # of a part, drawn at random, each version may have none
         "collect.max_episode_frames=60",
         "collect.repeat_probability=0.3",
         "game.options={levels: basic, frame_tics: 2}",
