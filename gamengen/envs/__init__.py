@@ -12,6 +12,8 @@ from typing import Any, Protocol
 import gymnasium
 import numpy as np
 
+from gamengen.game import GameSpec
+
 
 class GameDied(RuntimeError):
     """A game that runs outside of this process has ended; the episode in play is lost, `reset` begins a new game."""
@@ -44,7 +46,8 @@ class Probes(Protocol):
 
     Attributes:
         QUIET_FRAMES: frames after a start in which nothing comes.
-        FOLLOWED_WITHIN: action -> within how many frames the picture must show it, from a free state.
+        FOLLOWED_WITHIN: action -> within how many frames the picture must show it, from a free state; empty where a
+            single frame does not show what was done.
     """
 
     QUIET_FRAMES: int
@@ -59,8 +62,9 @@ class Probes(Protocol):
     def static_regions(self, height: int, width: int) -> Mapping[str, tuple[slice, slice]]:
         """Return rows and columns of what stands still in frames of this size."""
 
-    def player(self, seeds: Sequence[int], carelessness: float = ...) -> FramePlayer:
-        """Return a player of one game per seed; `carelessness` is the share of dangers that it ignores."""
+    def player(self, seeds: Sequence[int], game: GameSpec, carelessness: float = ...) -> FramePlayer:
+        """Return a player of one game per seed; `game` has the actions in force, `carelessness` is the share of dangers
+        that it ignores."""
 
 
 def names() -> list[str]:

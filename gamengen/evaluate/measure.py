@@ -73,7 +73,7 @@ class Plan:
 def plan(config: Config, episodes: Sequence[Episode], probes: Probes | None) -> Plan:
     """Draw the held-out moments of an evaluation."""
     settings, seed = config.evaluate, config.seed
-    is_free = _is_free(probes, config.game_spec()) if probes else None
+    is_free = _is_free(probes, config.game_spec()) if probes and probes.FOLLOWED_WITHIN else None
     free = held_out.draw_free(episodes, settings.num_action_starts, seed, is_free) if is_free else []
     rollout_starts = (
         held_out.draw(
@@ -149,7 +149,8 @@ def measure_engine(
         seeds = _seeds(config, rank, first, len(starts))
         games = rollouts.GeneratedGames(engine, starts, seeds)
         film = rank == first == 0
-        played.append(rollouts.play(games, probes.player(seeds), settings.rollout_frames, name=name, keep_film=film))
+        player = probes.player(seeds, engine.game)
+        played.append(rollouts.play(games, player, settings.rollout_frames, name=name, keep_film=film))
     return dataclasses.replace(figures, followed=followed, rollouts=rollouts.merge(played) if played else None)
 
 
@@ -169,10 +170,10 @@ def measure_real(
         )[rank::world]
         followed[action] = pixels.followed_in_recordings(taken, game, action, probes)
     seeds = _seeds(config, rank, 0, len(starts))
-    games = rollouts.RealGames(
-        lambda: envs.make(config.game.name, **config.game.options), seeds, [start.frame - 1 for start in starts], probes
-    )
-    played = rollouts.play(games, probes.player(seeds), settings.rollout_frames, name="real game")
+    options = {**config.game.options, **getattr(envs.load(config.game.name), "UNOBSERVED", {})}
+    ages = [start.frame - 1 for start in starts]
+    games = rollouts.RealGames(lambda: envs.make(config.game.name, **options), seeds, ages, probes)
+    played = rollouts.play(games, probes.player(seeds, game), settings.rollout_frames, name="real game")
     frames = held_out.draw(episodes, num_references, config.seed + 4)
     return RealFigures(followed, played, game.visible(np.stack([start.future(1)[0] for start in frames])))
 

@@ -147,10 +147,8 @@ def _table(summary: Mapping[str, Any]) -> str:
             lines.append(f"<tr><td>{words}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
     sizes = f"{summary['num_windows']} windows, {summary['num_horizon_starts']} starts for the horizons"
     if summary["num_rollouts"]:
-        sizes += (
-            f", {summary['num_action_starts']} for each action, {summary['num_rollouts']} rollouts of "
-            f"{summary['rollout_frames']} frames"
-        )
+        sizes += f", {summary['num_action_starts']} for each action" if summary["num_action_starts"] else ""
+        sizes += f", {summary['num_rollouts']} rollouts of {summary['rollout_frames']} frames"
     head = "".join(f"<th>{name}</th>" for name in columns)
     notes = _reasons(summary.get("reasons", {}))
     return f"<p>{sizes}.</p><table><tr><th></th>{head}</tr>{''.join(lines)}</table>{notes}"

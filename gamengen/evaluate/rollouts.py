@@ -61,7 +61,7 @@ class RealGames:
         self.ages = list(ages)
         for index, (env, seed) in enumerate(zip(self._envs, seeds, strict=True)):
             env.reset(seed=seed)
-            player = probes.player([seed], carelessness=0.0)
+            player = probes.player([seed], self._spec, carelessness=0.0)
             for _ in range(ages[index]):
                 self._step(index, player.act(self._seen(env)[None])[0])
         self.frames = np.stack([self._seen(env) for env in self._envs])

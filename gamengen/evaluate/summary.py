@@ -75,7 +75,7 @@ def _of_game(config: Config, figures: ModelFigures, real: RealFigures | None, pr
     games = np.arange(played.over.shape[1])
     summary: dict[str, Any] = {f"{action}_followed": statistics.mean(seen) for action, seen in figures.followed.items()}
     summary |= {
-        "num_action_starts": len(next(iter(figures.followed.values()))),
+        "num_action_starts": len(next(iter(figures.followed.values()), ())),
         "event_rate": statistics.rounded(rate),
         "event_rate_ratio": statistics.rounded(rate / real_rate) if rate is not None and real_rate else None,
         "crash_rate": statistics.mean(crashes),
@@ -97,7 +97,7 @@ def _of_game(config: Config, figures: ModelFigures, real: RealFigures | None, pr
     }
     reasons = {
         "event_rate_ratio": "no frame of the real or the generated game counts, or nothing came in the real one",
-        "crash_rate": "no obstacle reached a T-rex that stood still",
+        "crash_rate": "no contact was to be seen in the rollouts",
     }
     missing = {name: reason for name, reason in reasons.items() if summary[name] is None}
     return {**summary, "reasons": missing}

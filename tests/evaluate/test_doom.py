@@ -1,4 +1,4 @@
-"""A game with padding, held-out maps and no probes: what is measured of it, what is not and why, and what is shown."""
+"""A game with padding and held-out maps: what is measured of it with its probes and without, and what is shown."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import pytest
 
+from gamengen import envs
 from gamengen.config import Config
 from gamengen.evaluate.evaluation import evaluate
 from gamengen.evaluate.summary import NO_PROBES
@@ -16,13 +17,23 @@ from gamengen.evaluate.summary import NO_PROBES
 pytestmark = [pytest.mark.doom, pytest.mark.slow]
 
 
+def evaluated(config: Config, **settings: int) -> dict:
+    return evaluate(
+        dataclasses.replace(config, evaluate=dataclasses.replace(config.evaluate, num_workers=1, **settings))
+    )
+
+
 @pytest.fixture(scope="module")
-def summary(made_doom: Config) -> dict:
-    alone = dataclasses.replace(made_doom.evaluate, num_workers=1)
-    return evaluate(dataclasses.replace(made_doom, evaluate=alone))
+def without_probes(made_doom: Config) -> tuple[dict, str]:
+    """The figures and the page of a game that offers none."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(envs.load("doom"), "PROBES", None)
+        summary = evaluated(made_doom)
+    return summary, Path(summary["report"]).read_text()
 
 
-def test_pixels_are_measured_and_the_rest_has_its_reason(summary: dict) -> None:
+def test_pixels_are_measured_and_the_rest_has_its_reason(without_probes: tuple[dict, str]) -> None:
+    summary, _ = without_probes
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
     for figures in (summary, summary["fast"]):
         assert figures["num_windows"] == 8 and figures["psnr_ceiling"] > figures["psnr_copy_last"] > 10
@@ -32,8 +43,8 @@ def test_pixels_are_measured_and_the_rest_has_its_reason(summary: dict) -> None:
     assert summary["real"] is None
 
 
-def test_the_report_is_short_and_shows_the_picture_alone(summary: dict) -> None:
-    page = Path(summary["report"]).read_text()
+def test_the_report_is_short_and_shows_the_picture_alone(without_probes: tuple[dict, str]) -> None:
+    summary, page = without_probes
     assert page.count("PROBES") == 1, "one reason for all that is not measured"
     assert "is followed" not in page and "<b>Rollouts</b>" not in page and "real game</th>" not in page
     ours, _, peers = page.partition("The paper, others, ours")
@@ -41,3 +52,17 @@ def test_the_report_is_short_and_shows_the_picture_alone(summary: dict) -> None:
     with av.open(str(Path(summary["report"]).parent / "side_by_side.mp4")) as film:
         frame = next(film.decode(video=0))
     assert (frame.height, frame.width) == (240, 2 * 320 + 8)
+
+
+def test_with_probes_games_are_played_beside_the_real_one(made_doom: Config) -> None:
+    summary = evaluated(made_doom, rollout_frames=30)
+    page = Path(summary["report"]).read_text()
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+    real = summary["real"]
+    for figures in (summary, summary["fast"], real):
+        assert figures["static_psnr_500"] is not None and figures["crash_rate"] is None
+        assert figures["stuck_rollouts"] == 0 and not any(name.endswith("_followed") for name in figures)
+    assert real["static_psnr_500"] > summary["static_psnr_500"], "an untrained network loses the status bar"
+    assert summary["num_rollouts"] > 0 and summary["num_action_starts"] == 0
+    assert "real game</th>" in page and "PROBES" not in page and "for each action" not in page
+    assert (Path(summary["report"]).parent / "rollouts_normal.png").stat().st_size > 1000

@@ -10,6 +10,7 @@ from gamengen.envs.chrome_dino import detect, physics, render
 from gamengen.envs.chrome_dino.env import SPEC
 from gamengen.envs.chrome_dino.physics import DUCK, JUMP, NONE
 from gamengen.envs.chrome_dino.scene import FRONT, Obstacle, Scene, look
+from gamengen.game import GameSpec
 
 QUIET_FRAMES = 70  # after a start: 3 s without obstacles, and the way of the first to the picture's edge
 FOLLOWED_WITHIN = {"jump": 2, "duck": 3}
@@ -55,7 +56,7 @@ def static_regions(height: int, width: int) -> Mapping[str, tuple[slice, slice]]
     }
 
 
-def player(seeds: Sequence[int], carelessness: float = 0.2) -> FramePlayer:
+def player(seeds: Sequence[int], game: GameSpec = SPEC, carelessness: float = 0.2) -> FramePlayer:
     """Return a player for as many games as there are seeds."""
     return FramePlayer(seeds, carelessness)
 

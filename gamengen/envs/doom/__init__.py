@@ -2,18 +2,21 @@
 
 `SPEC` and `make` are the game's contract; `SCRIPTED` makes a player without learning, for recording and for tests;
 `play_raw` is the engine's own loop, for the benchmark, and `UNOBSERVED` saves the automap for who does not look;
-`REGIONS` tells an evaluation where the status bar is, and `LICENCE` says whose the pictures are.
+`REGIONS` and `PROBES` tell an evaluation where the status bar is and what a frame shows, and `LICENCE` says whose the
+pictures are.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from gamengen.envs.doom import probes
 from gamengen.envs.doom.env import SPEC, DoomEnv
 from gamengen.envs.doom.policies import ScriptedPolicy
 from gamengen.envs.doom.raw import play_raw
 
 SCRIPTED = ScriptedPolicy
+PROBES = probes
 UNOBSERVED = {"observation": "none"}
 LICENCE = {
     "id": "bsd-3-clause",
@@ -22,12 +25,23 @@ LICENCE = {
     "`wad`, they are that one's instead, and its licence holds: what is sold may not be given away.",
 }
 
-__all__ = ["LICENCE", "REGIONS", "SCRIPTED", "SPEC", "UNOBSERVED", "DoomEnv", "ScriptedPolicy", "make", "play_raw"]
+__all__ = [
+    "LICENCE",
+    "PROBES",
+    "REGIONS",
+    "SCRIPTED",
+    "SPEC",
+    "UNOBSERVED",
+    "DoomEnv",
+    "ScriptedPolicy",
+    "make",
+    "play_raw",
+]
 
 
 def REGIONS(height: int, width: int) -> dict[str, tuple[slice, slice]]:
     """Return rows and columns of the status bar: the last 32 of 240 rows."""
-    return {"status bar": (slice(height - 32 * height // 240, height), slice(0, width))}
+    return dict(probes.static_regions(height, width))
 
 
 def make(**options: Any) -> DoomEnv:
