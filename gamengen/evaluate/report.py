@@ -75,7 +75,7 @@ ignore and that will reach it by the next frame while it stands; it counts as a 
 frames. A rollout is <b>stuck</b> when game over still shows 60 frames after the restart action. <b>Still regions</b>
 are compared, each by itself, with the nearest of 400 recorded frames: the real game scores what the column &ldquo;real
 game&rdquo; says, not infinity, since its score and ground need not be among those.</p>
-<p><b>Limits</b>: what is seen in frames is judged by templates of the game's own pictures; a blurred thing may be
+<p><b>Limits</b>: what is seen in frames is judged by rules made for the game's own pictures; a blurred thing may be
 missed or counted twice. The recognition is checked on the real game, in the same column. Rates over some hundred
 events are good to about 10&nbsp;%. The 1-step mode is a distilled network of its own.</p>
 """

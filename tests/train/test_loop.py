@@ -213,7 +213,8 @@ def test_a_step_in_parts_is_the_same_step(made, stage: str) -> None:
     whole, _, lines = _train(made, stage, 4, optimizer="adamw")
     parts, _, in_parts = _train(made, stage, 4, optimizer="adamw", accumulation=2)
     assert [line.loss for line in in_parts] == pytest.approx([line.loss for line in lines], rel=1e-4)
-    assert all(torch.allclose(whole[name], parts[name], atol=1e-4) for name in whole)
+    # the mean: AdamW takes a whole step in the direction of a gradient that is nothing but the rounding of a sum
+    assert max((whole[name] - parts[name]).abs().mean() for name in whole) < 1e-5
 
 
 def test_a_batch_that_cannot_be_shared_out_says_so(made) -> None:
