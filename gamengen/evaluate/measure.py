@@ -174,6 +174,7 @@ def measure_real(
     ages = [start.frame - 1 for start in starts]
     games = rollouts.RealGames(lambda: envs.make(config.game.name, **options), seeds, ages, probes)
     played = rollouts.play(games, probes.player(seeds, game), settings.rollout_frames, name="real game")
+    games.close()
     frames = held_out.draw(episodes, num_references, config.seed + 4)
     return RealFigures(followed, played, game.visible(np.stack([start.future(1)[0] for start in frames])))
 

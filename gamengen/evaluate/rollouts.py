@@ -72,6 +72,11 @@ class RealGames:
         self.frames = np.stack([self._seen(env) for env in self._envs])
         return self.frames
 
+    def close(self) -> None:
+        """End the games, some of which are processes of their own."""
+        for env in self._envs:
+            env.close()
+
     def _seen(self, env: gymnasium.Env) -> np.ndarray:
         return self._spec.visible(env.render())
 

@@ -76,6 +76,7 @@ def test_the_real_game_goes_on_after_a_death_and_its_status_bar_stands_still() -
     games = RealGames(lambda: envs.make("doom", **OPTIONS), seeds, [5, 30], PROBES)
     spec = envs.make("doom", **OPTIONS).unwrapped.game_spec
     seen = rollouts.play(games, PROBES.player(seeds, spec), 260, name="real game")
+    games.close()
     rate = rollouts.event_rate(seen, PROBES.QUIET_FRAMES)
     assert rate is not None and 2 < rate < 12
     assert not seen.over.any() and len(rollouts.crashes(seen)) == 0
