@@ -16,8 +16,8 @@ QUIET_FRAMES = 1  # none: the floor of a maze hurts at once; a rollout needs one
 FOLLOWED_WITHIN: Mapping[str, int] = {}  # one frame shows no movement; inverse dynamics tells the actions from two
 
 _BAR_SHARE = 32 / 240  # of the rows
-# A tint fades within some frames, and jumps up with every hit, with weak ones by 16 of 255. What is picked up makes 18 of
-# gold, less under the red of a hit, and 6 of red.
+# A tint fades within some frames, and jumps up with every hit, with weak ones by 16 of 255. What is picked up makes 18
+# of gold, less under the red of a hit, and 6 of red.
 _RED_JUMP, _GOLD_JUMP = 11, 9
 _HOLD_FRAMES = 4
 _FORWARD_SHARE = 0.5  # of the decisions: who turns and shoots at random stays where nothing is
