@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,13 +14,26 @@ from torch.nn import functional as F
 @dataclass(frozen=True)
 class Schedule:
     """diffusers' noise schedule, as the cumulative products alpha_bar of shape [num_train_timesteps] that all formulas
-    use. The few lines are our own because `import diffusers` takes 5 s, in every process of every phase."""
+    use. The few lines are our own because `import diffusers` takes 5 s, in every process of every phase.
+
+    `offset` is the deviation of what all positions of a channel share of the noise. White noise shares next to nothing:
+    where a timestep leaves a thousandth of the signal, the mean over thousands of positions still tells a network in
+    training what tint the whole frame has. In sampling, which begins with noise alone, that mean tells of a tint that
+    nobody chose. With an offset larger than what is left of the signal it tells as little in training as there.
+    """
 
     alpha_bar: Tensor
+    offset: float = 0.0
 
     @classmethod
     def create(
-        cls, num_train_timesteps: int, beta_start: float, beta_end: float, beta_schedule: str, zero_terminal_snr: bool
+        cls,
+        num_train_timesteps: int,
+        beta_start: float,
+        beta_end: float,
+        beta_schedule: str,
+        zero_terminal_snr: bool,
+        offset_noise: float = 0.0,  # for models from before it
     ) -> Schedule:
         """As diffusers' `DDIMScheduler`; `zero_terminal_snr`: Lin et al., "Common Diffusion Noise Schedules and Sample
         Steps are Flawed", algorithm 1."""
@@ -33,10 +47,17 @@ class Schedule:
         if zero_terminal_snr:
             signal = alpha_bar.sqrt()
             alpha_bar = ((signal - signal[-1]) * signal[0] / (signal[0] - signal[-1])).square()
-        return cls(alpha_bar)
+        return cls(alpha_bar, offset_noise)
 
     def to(self, device: torch.device) -> Schedule:
-        return Schedule(self.alpha_bar.to(device))
+        return Schedule(self.alpha_bar.to(device), self.offset)
+
+    def noise(self, white: Tensor) -> Tensor:
+        """Turn white noise [B, C, h, w] into this schedule's: what it shares by chance becomes `offset` more."""
+        if self.offset == 0:
+            return white
+        rows, columns = white.shape[-2:]
+        return white + self.offset * math.sqrt(rows * columns) * white.mean((-2, -1), keepdim=True)
 
     def coefficients(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
         """Return (signal, noise) scales of shape [B, 1, 1, 1]; their squares add up to one."""
@@ -178,7 +199,8 @@ def loss(
     `denoiser` is a `denoisers.Denoiser`, or what makes one data-parallel.
     """
     corrupted, bucket = augmentation(context, draws)
-    noise, timestep = draws.noise.transpose(0, 1).flatten(0, 1), draws.timestep.T.flatten()  # [K * B, ...]
+    white, timestep = draws.noise.transpose(0, 1).flatten(0, 1), draws.timestep.T.flatten()  # [K * B, ...]
+    noise = schedule.noise(white)
     target = target.repeat(draws.timestep.shape[1], 1, 1, 1)
     noisy = schedule.add_noise(target, noise, timestep)
     wanted = schedule.velocity(target, noise, timestep)

@@ -76,7 +76,7 @@ class Sampler:
         Noise [K * B, C, h, w] gives K next frames for every past, in the order of `Denoiser.forward`.
         """
         condition = self._condition(denoiser, context, actions, bucket, len(noise) // len(context))
-        x = noise * self.noise_scales[0]
+        x = self.schedule.noise(noise) * self.noise_scales[0]
         for step, timestep in enumerate(self.timesteps):
             t = torch.full((len(x),), timestep, device=x.device)
             velocity = self._velocity(denoiser, x, t, condition).float()

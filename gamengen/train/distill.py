@@ -86,6 +86,7 @@ class Distillation:
         if self.part(step) == "fake_score":
             with torch.no_grad():
                 made = self._generate(self.student, first, start, past)
+            noise = self.sampler.schedule.noise(noise)
             velocity = network("fake_score", self._noised(made, noise, timestep), timestep, *past).float()
             return F.mse_loss(velocity, self.sampler.schedule.velocity(made, noise, timestep))
         made = self._generate(network, first, start, past)
@@ -102,6 +103,7 @@ class Distillation:
         return dataclasses.replace(self.sampler, guidance_scale=self.settings.guidance_scale)
 
     def _generate(self, network: nn.Module, noise: Tensor, start: Tensor, past: tuple[Tensor, ...]) -> Tensor:
+        noise = self.sampler.schedule.noise(noise)
         velocity = network("generator", noise, start, *past).float()
         return self.sampler.schedule.clean(noise, velocity, start)
 
@@ -111,7 +113,7 @@ class Distillation:
     def _matching(self, made: Tensor, noise: Tensor, timestep: Tensor, past: tuple[Tensor, ...]) -> Tensor:
         """Return a loss whose gradient is the difference of the scores, of about the same size at every timestep."""
         with torch.no_grad():
-            noised = self._noised(made, noise, timestep)
+            noised = self._noised(made, self.sampler.schedule.noise(noise), timestep)
             clean = functools.partial(self.sampler.schedule.clean, noised, timestep=timestep)
             real = clean(velocity=self._guided.predict(self.teacher, noised, timestep, *past).float())
             fake = clean(velocity=self.student("fake_score", noised, timestep, *past).float())

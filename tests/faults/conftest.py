@@ -79,7 +79,7 @@ class Job:
         self.process.wait()
         self._log.close()
 
-    def ends(self, seconds: float = 240) -> tuple[int, str]:
+    def ends(self, seconds: float = 500) -> tuple[int, str]:
         """Wait for its end; returns its exit status and what it said."""
         status = self.process.wait(seconds)
         self._log.seek(0)

@@ -175,3 +175,26 @@ def test_every_timestep_has_a_noise_scale(scales: tuple[float, ...]) -> None:
 def test_timesteps_must_fall(timesteps: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="timesteps must fall"):
         _sampler(timesteps)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("first", "offset", "fewest", "most"), [(930, 0.0, 0.5, 1.0), (999, 0.0, 0.0, 0.02), (999, 0.1, 0.1, 0.3)]
+)
+def test_how_often_a_frame_has_a_rare_tint(first: int, offset: float, fewest: float, most: float) -> None:
+    """A fifth of all frames are of -0.5 throughout, the others of 1, and the denoiser is the best there is."""
+    schedule = Schedule.create(**BETAS, zero_terminal_snr=True, offset_noise=offset)
+    tints, shares, shape = torch.tensor([1.0, -0.5]), torch.tensor([0.8, 0.2]), (1, 64, 80)
+    shared = offset + (shape[1] * shape[2]) ** -0.5  # the deviation of the noise's mean
+
+    def knows(x, t, *_):
+        signal, sigma = (scale.flatten() for scale in schedule.coefficients(t))
+        distance = (x.mean((1, 2, 3))[:, None] - signal[:, None] * tints) / (sigma[:, None] * shared)
+        clean = ((shares.log() - distance.square() / 2).softmax(1) * tints).sum(1)
+        return (signal[:, None, None, None] * x - clean[:, None, None, None]) / sigma[:, None, None, None]
+
+    sampler = Sampler(schedule, AUGMENTATION, (first, 850, 750, 600, 300))
+    noise = torch.randn(400, *shape, generator=torch.Generator().manual_seed(0))
+    context, actions = torch.zeros(400, LENGTH, *shape), torch.zeros(400, LENGTH, dtype=torch.long)
+    rare = (sampler(_Calls(knows), context, actions, noise).mean((1, 2, 3)) < 0.25).float().mean().item()
+    assert fewest <= rare <= most
