@@ -16,10 +16,11 @@ class Schedule:
     """diffusers' noise schedule, as the cumulative products alpha_bar of shape [num_train_timesteps] that all formulas
     use. The few lines are our own because `import diffusers` takes 5 s, in every process of every phase.
 
-    `offset` is the deviation of what all positions of a channel share of the noise. White noise shares next to nothing:
-    where a timestep leaves a thousandth of the signal, the mean over thousands of positions still tells a network in
-    training what tint the whole frame has. In sampling, which begins with noise alone, that mean tells of a tint that
-    nobody chose. With an offset larger than what is left of the signal it tells as little in training as there.
+    `offset` is the deviation of what all positions of a channel share of the noise (offset noise, Guttenberg 2023).
+    White noise shares next to nothing: where a timestep leaves a thousandth of the signal's power, the mean over
+    thousands of positions still tells a network in training what tint the whole frame has. In sampling, which begins
+    with noise alone, that mean tells of a tint that nobody chose. With an offset larger than what is left of the signal
+    it tells as little in training as there.
     """
 
     alpha_bar: Tensor
