@@ -99,7 +99,7 @@ class DiffusionConfig:
     beta_end: float
     beta_schedule: Literal["linear", "scaled_linear"]
     zero_terminal_snr: bool
-    offset_noise: float  # deviation of what all positions of a channel share of the noise: `models.diffusion.Schedule`
+    noise_offset: float  # deviation of what all positions of a channel share of the noise: `models.diffusion.Schedule`
     start_fraction: float  # share of training examples at exactly the timesteps that sampling visits
     max_noise_level: float
     num_noise_buckets: int

@@ -26,6 +26,10 @@ class Schedule:
     alpha_bar: Tensor
     offset: float = 0.0
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.offset < math.inf:
+            raise ValueError(f"noise_offset, got {self.offset}; expected a number of at least 0.")
+
     @classmethod
     def create(
         cls,
@@ -34,7 +38,7 @@ class Schedule:
         beta_end: float,
         beta_schedule: str,
         zero_terminal_snr: bool,
-        offset_noise: float = 0.0,  # for models from before it
+        noise_offset: float = 0.0,  # for models from before it
     ) -> Schedule:
         """As diffusers' `DDIMScheduler`; `zero_terminal_snr`: Lin et al., "Common Diffusion Noise Schedules and Sample
         Steps are Flawed", algorithm 1."""
@@ -48,7 +52,7 @@ class Schedule:
         if zero_terminal_snr:
             signal = alpha_bar.sqrt()
             alpha_bar = ((signal - signal[-1]) * signal[0] / (signal[0] - signal[-1])).square()
-        return cls(alpha_bar, offset_noise)
+        return cls(alpha_bar, noise_offset)
 
     def to(self, device: torch.device) -> Schedule:
         return Schedule(self.alpha_bar.to(device), self.offset)

@@ -30,7 +30,7 @@ def scheduler_settings(config: Config, *, fast: bool = False) -> dict[str, Any]:
             "beta_end": noise.beta_end,
             "beta_schedule": noise.beta_schedule,
             "zero_terminal_snr": noise.zero_terminal_snr,
-            "offset_noise": noise.offset_noise,
+            "noise_offset": noise.noise_offset,
         },
         "augmentation": {
             "max_level": noise.max_noise_level,

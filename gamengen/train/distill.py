@@ -79,14 +79,14 @@ class Distillation:
         augmentation = dataclasses.replace(self.sampler.augmentation, max_level=self.settings.max_noise_level)
         context, level = augmentation.corrupt(context, draws)
         past = context, actions, self.sampler.augmentation.bucket(level)
-        (first, noise), (_, timestep) = (
+        (first, white), (_, timestep) = (
             part.transpose(0, 1).flatten(0, 1).chunk(2) for part in (draws.noise, draws.timestep)
         )
+        noise = self.sampler.schedule.noise(white)
         start = torch.full_like(timestep, self.start)
         if self.part(step) == "fake_score":
             with torch.no_grad():
                 made = self._generate(self.student, first, start, past)
-            noise = self.sampler.schedule.noise(noise)
             velocity = network("fake_score", self._noised(made, noise, timestep), timestep, *past).float()
             return F.mse_loss(velocity, self.sampler.schedule.velocity(made, noise, timestep))
         made = self._generate(network, first, start, past)
@@ -102,8 +102,8 @@ class Distillation:
     def _guided(self) -> Sampler:
         return dataclasses.replace(self.sampler, guidance_scale=self.settings.guidance_scale)
 
-    def _generate(self, network: nn.Module, noise: Tensor, start: Tensor, past: tuple[Tensor, ...]) -> Tensor:
-        noise = self.sampler.schedule.noise(noise)
+    def _generate(self, network: nn.Module, white: Tensor, start: Tensor, past: tuple[Tensor, ...]) -> Tensor:
+        noise = self.sampler.schedule.noise(white)
         velocity = network("generator", noise, start, *past).float()
         return self.sampler.schedule.clean(noise, velocity, start)
 
@@ -113,7 +113,7 @@ class Distillation:
     def _matching(self, made: Tensor, noise: Tensor, timestep: Tensor, past: tuple[Tensor, ...]) -> Tensor:
         """Return a loss whose gradient is the difference of the scores, of about the same size at every timestep."""
         with torch.no_grad():
-            noised = self._noised(made, self.sampler.schedule.noise(noise), timestep)
+            noised = self._noised(made, noise, timestep)
             clean = functools.partial(self.sampler.schedule.clean, noised, timestep=timestep)
             real = clean(velocity=self._guided.predict(self.teacher, noised, timestep, *past).float())
             fake = clean(velocity=self.student("fake_score", noised, timestep, *past).float())

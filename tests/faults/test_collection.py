@@ -139,7 +139,7 @@ def test_a_lost_machine_loses_and_doubles_nothing(nodes, overrides, recovered, g
         nodes.kill(nodes.nodes[1])
         wait_for(lambda: len(players(nodes)) == 4 or job.process.poll() is not None)
         recovered(killed)
-        status, said = job.ends(300)
+        status, said = job.ends()
     assert status == 0, said
     assert begun < num_items, "the machine was lost when all was done"
     frames, played = assert_all_there(config, num_items), _frames_by_node(config.folder)

@@ -150,9 +150,15 @@ def test_the_draws_of_a_window_visit_different_timesteps() -> None:
 def test_offset_noise_shares_more_and_is_white_beside_it() -> None:
     white = torch.randn(2000, 3, 8, 16, generator=torch.Generator().manual_seed(0))
     assert Schedule.create(**SETTINGS, zero_terminal_snr=True).noise(white) is white
-    schedule = Schedule.create(**SETTINGS, zero_terminal_snr=True, offset_noise=0.3).to(torch.device("cpu"))
+    schedule = Schedule.create(**SETTINGS, zero_terminal_snr=True, noise_offset=0.3).to(torch.device("cpu"))
     noise = schedule.noise(white)
     shared, rest = noise.mean((2, 3), keepdim=True), noise - noise.mean((2, 3), keepdim=True)
     assert shared.std().item() == pytest.approx(0.3 + 128**-0.5, rel=0.05)
     assert torch.allclose(rest, white - white.mean((2, 3), keepdim=True), atol=1e-5)
     assert torch.corrcoef(shared.flatten(1).T).triu(1).abs().max() < 0.1  # each channel its own
+
+
+@pytest.mark.parametrize("offset", [-0.1, float("inf"), float("nan")])
+def test_an_offset_is_a_number_of_at_least_0(offset: float) -> None:
+    with pytest.raises(ValueError, match="noise_offset, got"):
+        Schedule.create(**SETTINGS, zero_terminal_snr=True, noise_offset=offset)

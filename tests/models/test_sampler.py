@@ -183,7 +183,7 @@ def test_timesteps_must_fall(timesteps: tuple[int, ...]) -> None:
 )
 def test_how_often_a_frame_has_a_rare_tint(first: int, offset: float, fewest: float, most: float) -> None:
     """A fifth of all frames are of -0.5 throughout, the others of 1, and the denoiser is the best there is."""
-    schedule = Schedule.create(**BETAS, zero_terminal_snr=True, offset_noise=offset)
+    schedule = Schedule.create(**BETAS, zero_terminal_snr=True, noise_offset=offset)
     tints, shares, shape = torch.tensor([1.0, -0.5]), torch.tensor([0.8, 0.2]), (1, 64, 80)
     shared = offset + (shape[1] * shape[2]) ** -0.5  # the deviation of the noise's mean
 

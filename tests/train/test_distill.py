@@ -114,6 +114,16 @@ def test_draws_of_a_window_are_windows_of_one_draw(made, step: int) -> None:
     assert torch.allclose(together, torch.stack(apart).mean(), rtol=1e-5)
 
 
+def test_student_and_teacher_begin_with_the_same_noise(made) -> None:
+    torch.manual_seed(0)
+    schedule = dataclasses.replace(SCHEDULE, offset=0.5)
+    sampler, teacher = Sampler(schedule, Augmentation(0.7, 10, 1.0, 0.0), (START,)), Small()
+    stage = Distillation(_settings(made, steps=1, matching_steps=0), sampler, START, teacher, Student(teacher, None))
+    context, actions = torch.zeros(3, 1, 2, 1, 1), torch.zeros(3, 1, dtype=torch.long)
+    draws = Draws.sample(context.shape, 1000, (START,), 0.0, 0, 2)
+    assert stage.loss(stage.student, context, actions, draws, 0).item() == 0
+
+
 def test_networks_take_turns(made) -> None:
     settings = _settings(made, steps=9, matching_steps=6)
     student = Student(Small(), Small())
