@@ -166,7 +166,13 @@ class WindowStage(StageConfig):
 
 @dataclass(frozen=True)
 class DenoiserStage(WindowStage):
-    """Next-frame diffusion; the draws of a window are at different timesteps."""
+    """Next-frame diffusion; the draws of a window are at different timesteps. In the last `unrolled_steps` of the steps
+    some pasts are the network's own work, see `gamengen.train.unrolling`."""
+
+    unrolled_steps: int  # 0 leaves it out
+    unrolled_every: int  # so manieth window of a batch
+    unrolled_frames: int  # at most, of which the network makes a past
+    unrolled_tolerance: float  # of what it made, in deviations of latents: where it is farther off, nothing is learnt
 
 
 @dataclass(frozen=True)

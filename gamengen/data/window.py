@@ -19,11 +19,13 @@ class Window:
         context: [L, ...], frames or latents, oldest first.
         actions: int64 [L]; the last one was taken after the last context frame and led to the target.
         target: [...], the next frame.
+        padded: how many of the context's frames were not played: the oldest, which repeat the first one that was.
     """
 
     context: np.ndarray
     actions: np.ndarray
     target: np.ndarray
+    padded: int = 0
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def window_at(episode: Episode, target: int, context_length: int) -> Window:
     assert 1 <= target < len(episode)
     start = max(0, target - context_length)
     context, actions = pad_context(episode.frames[start:target], episode.actions[start:target], context_length)
-    return Window(context, actions, episode.frames[target])
+    return Window(context, actions, episode.frames[target], max(0, context_length - target))
 
 
 def action_changes(episode: Episode) -> np.ndarray:
@@ -99,7 +101,7 @@ def restart_window(
     actions = np.concatenate([before.actions[len(before) - tail :], waiting, [restart], after.actions[:after_shown]])
     target = int(rng.integers(tail, tail + held + after_shown + 1))
     context, played = pad_context(frames[:target], actions[:target], context_length)
-    return Window(context, played, frames[target])
+    return Window(context, played, frames[target], max(0, context_length - target))
 
 
 def draw_windows(

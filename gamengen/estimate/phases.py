@@ -56,7 +56,8 @@ def of(config: Config, game: GameSpec, networks: Networks, device: Device, mfu: 
     latents = frames * math.prod(networks.latent_shape) * LATENT_BYTES
     encoded = frames * networks.encode.flops
     phases.append(Phase("encode", frames, latents, encoded, encoders, seconds, config.encode.use_gpu))
-    phases.append(_stage("denoiser", train.denoiser, config, speed, 3 * networks.window.flops, networks.denoiser))
+    flops = 3 * networks.window.flops + _unrolled_flops(config, networks)
+    phases.append(_stage("denoiser", train.denoiser, config, speed, flops, networks.denoiser))
     flops = _distill_flops(config, networks)
     phases.append(_stage("distill", train.distill, config, speed, flops, networks.denoiser))
     if train.decoder.steps:
@@ -65,6 +66,15 @@ def of(config: Config, game: GameSpec, networks: Networks, device: Device, mfu: 
         phases.append(_stage("decoder", train.decoder, config, speed, flops, networks.autoencoder))
     phases.append(_evaluate(config, networks, speed))
     return phases
+
+
+def _unrolled_flops(config: Config, networks: Networks) -> float:
+    """Return the operations of the frames that the denoiser makes itself for an example, the mean over its steps."""
+    settings = config.train.denoiser
+    if not settings.unrolled_steps:
+        return 0.0
+    frames = (settings.unrolled_frames + 1) / 2 / settings.unrolled_every
+    return settings.unrolled_steps / settings.steps * frames * (networks.condition.flops + networks.denoise.flops)
 
 
 def _distill_flops(config: Config, networks: Networks) -> float:

@@ -198,8 +198,11 @@ def loss(
     actions: Tensor,
     target: Tensor,
     draws: Draws,
+    weight: Tensor | None = None,
 ) -> Tensor:
     """Mean squared error of the predicted velocity, the mean over a window's draws: one value per window [B].
+
+    `weight` [B, 1, h, w] is what each position counts for, 1 by default.
 
     `denoiser` is a `denoisers.Denoiser`, or what makes one data-parallel.
     """
@@ -210,5 +213,5 @@ def loss(
     noisy = schedule.add_noise(target, noise, timestep)
     wanted = schedule.velocity(target, noise, timestep)
     velocity = denoiser(noisy, timestep, corrupted, actions, bucket)
-    error = F.mse_loss(velocity.float(), wanted, reduction="none").mean((1, 2, 3))
-    return error.view(-1, len(context)).mean(0)
+    error = F.mse_loss(velocity.float(), wanted, reduction="none").unflatten(0, (-1, len(context)))
+    return (error if weight is None else error * weight).mean((0, 2, 3, 4))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from gamengen.game import GameSpec
 from gamengen.models import autoencoders, denoisers, diffusion
 from gamengen.models.diffusion import Augmentation, Draws, Schedule
 from gamengen.train.loop import Batch, Objective
+from gamengen.train.unrolling import Unrolling
 
 
 def scheduler_settings(config: Config, *, fast: bool = False) -> dict[str, Any]:
@@ -60,20 +62,25 @@ def build(config: Config, game: GameSpec, latent_shape: Sequence[int]) -> denois
     )
 
 
-def windows(config: Config, settings: WindowStage, game: GameSpec, shard_list: Sequence[str]) -> Stream[Window]:
-    """Return the stream of windows of latents."""
-    rules = WindowRules(config.denoiser.context_length, settings.restart_joins, settings.event_fraction)
+def windows(
+    config: Config, settings: WindowStage, game: GameSpec, shard_list: Sequence[str], earlier: int = 0
+) -> Stream[Window]:
+    """Return the stream of windows of latents, whose contexts go `earlier` frames farther back than the network's."""
+    length = config.denoiser.context_length + earlier
+    rules = WindowRules(length, settings.restart_joins, settings.event_fraction)
     source = WindowSource(rules, game)
     return Stream(shard_list, source, config.seed, config.train.num_lanes, settings.batch_size)
 
 
 def batches(stream: Stream[Window], step: int, rank: int, world: int) -> Iterator[Batch]:
-    """Yield contexts [B, L, C, h, w], actions [B, L] and targets [B, C, h, w]; latents as they are stored, float16."""
+    """Yield contexts [B, L, C, h, w], actions [B, L], targets [B, C, h, w] and how many frames of each context were not
+    played [B]; latents as they are stored, float16."""
     for examples in stream.batches(step, rank, world):
         yield (
             torch.from_numpy(np.stack([window.context for window in examples])),
             torch.from_numpy(np.stack([window.actions for window in examples])),
             torch.from_numpy(np.stack([window.target for window in examples])),
+            torch.tensor([window.padded for window in examples]),
         )
 
 
@@ -83,7 +90,9 @@ def objective(config: Config, game: GameSpec, shard_list: Sequence[str]) -> Obje
     latents = latent_shape(config, game)
     schedule = Schedule.create(**scheduler_settings(config)["schedule"])
     augmentation = Augmentation(**scheduler_settings(config)["augmentation"])
-    stream = windows(config, settings, game, shard_list)
+    unrolling = Unrolling.of(config, schedule)
+    earlier = unrolling.num_frames if settings.unrolled_steps else 0
+    stream = windows(config, settings, game, shard_list, earlier)
     shape = (settings.batch_size, config.denoiser.context_length, *latents)
     schedule_on = functools.cache(schedule.to)
 
@@ -93,15 +102,27 @@ def objective(config: Config, game: GameSpec, shard_list: Sequence[str]) -> Obje
         number = settings.draws_per_window
         return Draws.sample(shape, noise.num_train_timesteps, visited, noise.start_fraction, seed, number, device)
 
+    @functools.cache
+    def unrolling_on(device: torch.device) -> Unrolling:
+        return dataclasses.replace(unrolling, schedule=schedule.to(device))
+
+    def prepare(network: nn.Module, batch: Batch, step: int, examples: slice) -> Batch:
+        context, actions, target, padded = batch
+        context, target, played = context.float(), target.float(), actions[:, earlier:]
+        if not settings.unrolled_steps or step < settings.steps - settings.unrolled_steps:
+            return context[:, earlier:], played, target
+        context, weight = unrolling_on(target.device)(network, context, actions, padded, step, examples)
+        return context, played, target, weight
+
     def loss(network: nn.Module, batch: Batch, step: int, examples: slice) -> Tensor:
-        context, actions, target = batch
+        context, actions, target, *weight = batch
         draws = draws_of(step, target.device).part(examples)
-        inputs = context.float(), actions, target.float(), draws
+        inputs = context, actions, target, draws, *weight
         return diffusion.loss(network, schedule_on(target.device), augmentation, *inputs).mean()
 
     network = build(config, game, latents)
     network.load_pretrained()
-    return Objective(network, functools.partial(batches, stream), loss)
+    return Objective(network, functools.partial(batches, stream), loss, prepare)
 
 
 def latent_shape(config: Config, game: GameSpec) -> tuple[int, ...]:

@@ -155,7 +155,7 @@ def objective(config: Config, game: GameSpec, shard_list: Sequence[str], teacher
         return dataclasses.replace(draws, timestep=draws.timestep.clamp_min(first))
 
     def loss(network: nn.Module, batch: Batch, step: int, examples: slice) -> Tensor:
-        context, actions, _ = batch
+        context, actions, *_ = batch
         draws: Any = draws_of(step, context.device).part(examples)
         return on(context.device).loss(network, context.float(), actions, draws, step)
 

@@ -56,6 +56,19 @@ def test_the_paper_s_sizes_give_the_paper_s_figures(tmp_path: Path) -> None:
     )
 
 
+def test_frames_of_the_network_s_own_are_counted(tmp_path: Path) -> None:
+    def denoiser(*overrides: str) -> tuple[float, float]:
+        config = load_tiny(tmp_path, "train.denoiser.steps=8", "train.denoiser.unrolled_frames=5", *overrides)
+        found = estimate(config, "H200")
+        row = next(row for row in found["phases"] if row["name"] == "denoiser")
+        return row["flops"], found["gflops"]["past"] + found["gflops"]["step"]
+
+    without, _ = denoiser()
+    with_them, frame = denoiser("train.denoiser.unrolled_steps=2", "train.denoiser.unrolled_every=2")
+    made = 2 * 2 * 3  # steps, windows of each, frames
+    assert with_them - without == pytest.approx(made * frame * 1e9, abs=made * 1e6)  # two figures are rounded
+
+
 @pytest.mark.parametrize(("name", "options"), [("small_unet", None), ("unet", SMALL_UNET)])
 def test_counted_without_numbers_is_counted_with_them(tmp_path: Path, name: str, options: dict | None) -> None:
     config = load_tiny(tmp_path)

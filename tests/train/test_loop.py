@@ -26,6 +26,17 @@ CPU = torch.device("cpu")
 
 
 def _objective(config, stage: str) -> Objective:
+    if stage == "unrolled":
+        settings = dataclasses.replace(
+            config.train.denoiser,
+            steps=4,
+            unrolled_steps=3,
+            unrolled_every=2,
+            unrolled_frames=3,
+            unrolled_tolerance=1.0,
+        )
+        config = dataclasses.replace(config, train=dataclasses.replace(config.train, denoiser=settings))
+        stage = "denoiser"
     game = config.game_spec()
     torch.manual_seed(0)
     if stage == "autoencoder":
@@ -43,12 +54,13 @@ def _objective(config, stage: str) -> Objective:
     return distill_stage.objective(config, game, latents, teacher)
 
 
-STAGES = ("autoencoder", "decoder", "denoiser", "distill")
+# the last is the denoiser's with pasts of its own
+STAGES = ("autoencoder", "decoder", "denoiser", "distill", "unrolled")
 
 
 def _train(config, stage: str, steps: int, state: dict[str, Any] | None = None, **changes: Any):
     """Train, and return the averaged weights, the last state as a file would hold it, and the losses."""
-    settings = getattr(config.train, stage)
+    settings = getattr(config.train, "denoiser" if stage == "unrolled" else stage)
     settings = dataclasses.replace(settings, steps=4, checkpoint_every=2, log_every=1, **changes)
     states: dict[int, dict[str, Any]] = {}
     lines: list[Progress] = []
@@ -124,11 +136,12 @@ def test_it_learns(made, optimizer: str, rate: float) -> None:
 
     def loss() -> float:
         """On the same windows and noise, before and after."""
+        total = 0.0
         with torch.no_grad():
-            return sum(
-                float(objective.loss(objective.network, batch, step, slice(0, 4)))
-                for step, batch in enumerate(itertools.islice(objective.batches(0, 0, 1), 4))
-            )
+            for step, batch in enumerate(itertools.islice(objective.batches(0, 0, 1), 4)):
+                batch = objective.prepare(objective.network, batch, step, slice(0, 4))
+                total += float(objective.loss(objective.network, batch, step, slice(0, 4)))
+        return total
 
     before = loss()
     fit(objective, settings, device=CPU, report=lines.append)
@@ -195,13 +208,18 @@ def test_the_average_follows_slowly_and_early_weights_fade() -> None:
     assert network.weight.item() == 1.0
 
 
-def test_two_workers_halves_make_the_whole_loss(made) -> None:
-    objective = _objective(made, "denoiser")
+@pytest.mark.parametrize("stage", ["denoiser", "unrolled"])
+def test_two_workers_halves_make_the_whole_loss(made, stage: str) -> None:
+    objective = _objective(made, stage)
+    with torch.no_grad():
+        for parameter in objective.network.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
 
     def loss(rank: int, world: int) -> float:
         share = 4 // world
-        batch = next(objective.batches(3, rank, world))
-        return objective.loss(objective.network, batch, 3, slice(rank * share, (rank + 1) * share)).item()
+        step = 3, slice(rank * share, (rank + 1) * share)
+        batch = objective.prepare(objective.network, next(objective.batches(3, rank, world)), *step)
+        return objective.loss(objective.network, batch, *step).item()
 
     halves = [loss(rank, 2) for rank in range(2)]
     assert sum(halves) / 2 == pytest.approx(loss(0, 1), rel=1e-5)

@@ -23,9 +23,13 @@ def _alone(network: nn.Module) -> nn.Module:
 
 
 def _fit(config, file: str, state=None, wrap=_alone, rank: int = 0, world: int = 1, **changes):
-    """Train 4 steps, write the state after 2 to a file, and return the averaged weights and the losses."""
+    """Train 4 steps, from the third on with pasts of the network's own, write the state after 2 to a file, and return the averaged weights and the losses."""
     changes = {"steps": 4, "optimizer": "adamw", "learning_rate": 1e-2, **changes}
-    settings = dataclasses.replace(config.train.denoiser, checkpoint_every=2, log_every=1, **changes)
+    own = dataclasses.replace(
+        config.train.denoiser, steps=4, unrolled_steps=2, unrolled_every=1, unrolled_frames=2, unrolled_tolerance=1.0
+    )
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, denoiser=own))
+    settings = dataclasses.replace(own, checkpoint_every=2, log_every=1, **changes)
     torch.manual_seed(0)
     objective = stage.objective(config, config.game_spec(), shards.find(f"{config.folder}/latents"))
     losses: list[float] = []
