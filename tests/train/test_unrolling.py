@@ -106,8 +106,8 @@ def test_a_part_without_its_share_says_so() -> None:
     ("changes", "said"),
     [
         ({"unrolled_steps": 9, "steps": 8}, r"unrolled_steps, got 9; expected 0 \.\.\. steps, 8"),
-        ({"unrolled_frames": 0}, "got 2, 0 and 0.5"),
-        ({"unrolled_every": 0}, "got 0, 12 and 0.5"),
+        ({"unrolled_frames": 0}, "got 2, 0 and 0.8"),
+        ({"unrolled_every": 0}, "got 0, 12 and 0.8"),
         ({"unrolled_tolerance": 0.0}, "got 2, 12 and 0.0"),
         ({"unrolled_steps": 1, "accumulation": 4}, "got 1 windows; expected a multiple"),
     ],
