@@ -170,9 +170,9 @@ class DenoiserStage(WindowStage):
     some pasts are the network's own work, see `gamengen.train.unrolling`."""
 
     unrolled_steps: int  # 0 leaves it out
-    unrolled_every: int  # so manieth window of a batch
-    unrolled_frames: int  # at most, of which the network makes a past
-    unrolled_tolerance: float  # of what it made, in deviations of latents: where it is farther off, nothing is learnt
+    unrolled_every: int  # each n-th window of a batch
+    unrolled_frames: int  # of the past that the network makes, at most
+    unrolled_tolerance: float  # in latents: where its frames are much farther off the recorded ones, nothing is learnt
 
 
 @dataclass(frozen=True)

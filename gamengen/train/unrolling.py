@@ -26,8 +26,8 @@ class Unrolling:
     last frame alone (the pushforward trick; Brandstetter et al., "Message Passing Neural PDE Solvers").
 
     Where a frame of its own shows another wall than the recorded one there is no way back, and a network that is made
-    to look for one stops to believe its past. A position's loss has the weight exp(-(d / tolerance)^2), d the deviation
-    around it of the last frame from the recorded one.
+    to look for one ceases to believe its past. A position's loss has the weight exp(-(d / tolerance)^2), d being how
+    far the last frame is off the recorded one around it.
 
     Attributes:
         timestep: at which a frame is made in a single step.
@@ -93,38 +93,33 @@ class Unrolling:
         """
         _check_part(len(context), self.every)
         chosen = slice(-examples.start % self.every, None, self.every)
+        white = self._white(step, context)[:, examples][:, chosen]
+        made = self._made(network, context[chosen], actions[chosen], padded[chosen], white)
+        distance = (made[:, -1] - context[chosen, -1]).square().mean(1, keepdim=True)
+        around = F.avg_pool2d(distance, _AROUND, stride=1, padding=_AROUND // 2, count_include_pad=False)
         past = context[:, self.num_frames :].clone()
         weight = torch.ones_like(past[:, 0, :1])
-        past[chosen] = self._unrolled(network, context[chosen], actions[chosen], padded[chosen], step, examples, chosen)
-        distance = (past[chosen, -1] - context[chosen, -1]).square().mean(1, keepdim=True)
-        around = F.avg_pool2d(distance, _AROUND, stride=1, padding=_AROUND // 2, count_include_pad=False)
-        weight[chosen] = (-around / self.tolerance**2).exp()
+        past[chosen], weight[chosen] = made, (-around / self.tolerance**2).exp()
         return past, weight
 
-    def _unrolled(
-        self,
-        network: nn.Module,
-        context: Tensor,
-        actions: Tensor,
-        padded: Tensor,
-        step: int,
-        examples: slice,
-        chosen: slice,
-    ) -> Tensor:
+    def _white(self, step: int, context: Tensor) -> Tensor:
+        """Return white noise [K, batch_size, C, h, w] for the K frames that are made in a step."""
         count = int(np.random.default_rng([self.seed, step]).integers(1, self.num_frames + 1))
         generator = torch.Generator(context.device).manual_seed(self.seed * 1_000_003 + step)
-        every_window = (self.batch_size, *context.shape[2:])
+        return torch.randn(count, self.batch_size, *context.shape[2:], generator=generator, device=context.device)
+
+    def _made(self, network: nn.Module, context: Tensor, actions: Tensor, padded: Tensor, white: Tensor) -> Tensor:
+        """Return pasts [B, L, C, h, w] whose last frames the network made, one from each of `white` [K, B, C, h, w]."""
         timestep = torch.full((len(context),), self.timestep, device=context.device)
-        clean = torch.zeros_like(timestep)  # the bucket of a context without noise
-        past = context[:, self.num_frames - count :][:, : self.context_length]
-        for first in range(self.num_frames - count, self.num_frames):
-            white = torch.randn(every_window, generator=generator, device=context.device)[examples][chosen]
-            noise = self.schedule.noise(white)
-            velocity = network(noise, timestep, past, actions[:, first : first + self.context_length], clean).float()
+        no_noise = torch.zeros_like(timestep)  # the bucket of the context
+        begin = self.num_frames - len(white)
+        past = context[:, begin : begin + self.context_length]
+        for first, noise in enumerate(map(self.schedule.noise, white), start=begin):
+            end = first + self.context_length
+            velocity = network(noise, timestep, past, actions[:, first:end], no_noise).float()
             made = self.schedule.clean(noise, velocity, timestep)
-            place = first + self.context_length
-            was_played = (place > padded)[:, None, None, None]
-            past = torch.cat([past[:, 1:], torch.where(was_played, made, context[:, place])[:, None]], dim=1)
+            was_played = (end > padded)[:, None, None, None]
+            past = torch.cat([past[:, 1:], torch.where(was_played, made, context[:, end])[:, None]], dim=1)
         return past
 
 

@@ -23,7 +23,8 @@ def _alone(network: nn.Module) -> nn.Module:
 
 
 def _fit(config, file: str, state=None, wrap=_alone, rank: int = 0, world: int = 1, **changes):
-    """Train 4 steps, from the third on with pasts of the network's own, write the state after 2 to a file, and return the averaged weights and the losses."""
+    """Train 4 steps, from the third on with pasts of the network's own, write the state after 2 to a file, and return
+    the averaged weights and the losses."""
     changes = {"steps": 4, "optimizer": "adamw", "learning_rate": 1e-2, **changes}
     own = dataclasses.replace(
         config.train.denoiser, steps=4, unrolled_steps=2, unrolled_every=1, unrolled_frames=2, unrolled_tolerance=1.0
