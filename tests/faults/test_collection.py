@@ -81,7 +81,8 @@ def players(nodes: LocalNodes) -> list[int]:
 
 
 def test_a_killed_player_is_replaced(nodes, overrides, recovered):
-    settings, config, num_items = load(overrides, PACED)
+    # long enough for a new player to start on a busy machine before the others have played all
+    settings, config, num_items = load(overrides, [*PACED, "collect.num_frames=8000"])
     with Job("collect", settings, nodes) as job:
         wait_for(lambda: committed(config.folder) >= 4 and len(players(nodes)) == 4)
         before = set(players(nodes))
