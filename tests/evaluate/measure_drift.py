@@ -1,9 +1,8 @@
 """Measures what long play leaves of a picture, for the README's table of DOOM.
 
 `python -m tests.evaluate.measure_drift <run folder> [<model folder> ...]` plays 200 frames from held-out moments of the
-run, standing still and with random actions. Reported is the PSNR of what has to stay as it is, which is everything
-where one stands still in a game in which nothing else moves, and always the pixels that never change in the recorded
-episode (of a status bar those without a number that counts).
+run, standing still and with random actions. Reported is the PSNR of the regions that stand still, as an evaluation has
+it (`static_psnr`), and where one stands still that of the whole picture against its first frame.
 """
 
 from __future__ import annotations
@@ -12,32 +11,31 @@ import sys
 
 import numpy as np
 
+from gamengen import envs, metrics
 from gamengen.engine import GameEngine
-from gamengen.evaluate import held_out
+from gamengen.evaluate import held_out, rollouts
 from gamengen.evaluate.held_out import Start
 
-GAMES, FRAMES, HELD = 8, (50, 100, 200), 4  # HELD: frames for which a random action stays
+GAMES, FRAMES, REFERENCES = 8, (50, 100, 200), 400
+HELD = 4  # frames for which a random action stays
 
 
 def main(run: str, *models: str) -> None:
     for folder in models or (f"{run}/denoiser",):
         engine = GameEngine.from_pretrained(folder)
-        episodes = held_out.load(f"{run}/gameplay", engine.game, seed=0)
+        game = engine.game
+        episodes = held_out.load(f"{run}/gameplay", game, seed=0)
+        seen = held_out.draw(episodes, REFERENCES, 4)
+        references = game.visible(np.stack([start.future(1)[0] for start in seen]))
+        regions = envs.load(game.name).PROBES.static_regions(*references.shape[1:3])
         starts = held_out.draw(episodes, GAMES, 1, after=engine.context_length, before_end=2)
-        still = np.stack([_still(engine, start) for start in starts])
+        before = game.visible(np.stack([start.last for start in starts]))
         for mode in ("standing still", "random"):
-            games = dict(zip(FRAMES, _play(engine, starts, mode == "random"), strict=True))
-            before = engine.game.visible(np.stack([start.last for start in starts]))
-            for count, frames in games.items():
-                fixed = _psnr(frames, before, still)
-                whole = f", all {_psnr(frames, before, np.ones_like(still)):.1f} dB" if mode != "random" else ""
-                print(f"{folder}: {mode}, {count} frames: what never changes {fixed:.1f} dB{whole}", flush=True)
-
-
-def _still(engine: GameEngine, start: Start) -> np.ndarray:
-    """Return which pixels never change in a moment's episode, bool [H, W]."""
-    frames = engine.game.visible(start.episode.frames[: len(start.episode)])
-    return (frames == frames[:1]).all((0, 3))
+            for count, frames in zip(FRAMES, _play(engine, starts, mode == "random"), strict=True):
+                said = f"regions that stand still {rollouts.static_psnr(frames, references, regions)[0].mean():.1f} dB"
+                if mode != "random":
+                    said += f", the whole {metrics.psnr(frames, before).mean():.1f} dB"
+                print(f"{folder}: {mode}, {count} frames: {said}", flush=True)
 
 
 def _play(engine: GameEngine, starts: list[Start], random: bool) -> list[np.ndarray]:
@@ -53,12 +51,6 @@ def _play(engine: GameEngine, starts: list[Start], random: bool) -> list[np.ndar
         if number in FRAMES:
             kept.append(frames)
     return kept
-
-
-def _psnr(frames: np.ndarray, expected: np.ndarray, where: np.ndarray) -> float:
-    """Return the mean over games of the PSNR of the pixels `where` [GAMES, H, W]."""
-    squared = np.square((frames.astype(np.float32) - expected) / 255).mean(-1)
-    return float(np.mean([-10 * np.log10(one[mask].mean()) for one, mask in zip(squared, where, strict=True)]))
 
 
 if __name__ == "__main__":
