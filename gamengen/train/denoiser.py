@@ -102,16 +102,13 @@ def objective(config: Config, game: GameSpec, shard_list: Sequence[str]) -> Obje
         number = settings.draws_per_window
         return Draws.sample(shape, noise.num_train_timesteps, visited, noise.start_fraction, seed, number, device)
 
-    @functools.cache
-    def unrolling_on(device: torch.device) -> Unrolling:
-        return dataclasses.replace(unrolling, schedule=schedule.to(device))
-
     def prepare(network: nn.Module, batch: Batch, step: int, examples: slice) -> Batch:
         context, actions, target, padded = batch
         context, target, played = context.float(), target.float(), actions[:, earlier:]
         if not settings.unrolled_steps or step < settings.steps - settings.unrolled_steps:
             return context[:, earlier:], played, target
-        context, weight = unrolling_on(target.device)(network, context, actions, padded, step, examples)
+        unroll = dataclasses.replace(unrolling, schedule=schedule_on(target.device))
+        context, weight = unroll(network, context, actions, padded, step, examples)
         return context, played, target, weight
 
     def loss(network: nn.Module, batch: Batch, step: int, examples: slice) -> Tensor:

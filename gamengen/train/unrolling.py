@@ -53,14 +53,11 @@ class Unrolling:
                 of a batch are not multiples of `unrolled_every`.
         """
         settings = config.train.denoiser
-        part = settings.batch_size // (np.max(workers.count(config)) * settings.accumulation)
-        if settings.unrolled_steps and settings.unrolled_every > 0:
-            _check_part(part, settings.unrolled_every)
         if not 0 <= settings.unrolled_steps <= settings.steps:
             raise ValueError(
                 f"train.denoiser.unrolled_steps, got {settings.unrolled_steps}; expected 0 ... steps, {settings.steps}."
             )
-        return cls(
+        unrolling = cls(
             schedule,
             config.sampler.timesteps[0],
             settings.batch_size,
@@ -70,6 +67,10 @@ class Unrolling:
             settings.unrolled_tolerance,
             config.seed,
         )
+        if settings.unrolled_steps:
+            parts = int(np.max(workers.count(config))) * settings.accumulation
+            _check_part(settings.batch_size // parts, settings.unrolled_every)
+        return unrolling
 
     def __post_init__(self) -> None:
         if self.every < 1 or self.num_frames < 1 or not self.tolerance > 0:
@@ -104,8 +105,10 @@ class Unrolling:
 
     def _white(self, step: int, context: Tensor) -> Tensor:
         """Return white noise [K, batch_size, C, h, w] for the K frames that are made in a step."""
-        count = int(np.random.default_rng([self.seed, step]).integers(1, self.num_frames + 1))
-        generator = torch.Generator(context.device).manual_seed(self.seed * 1_000_003 + step)
+        rng = np.random.default_rng([self.seed, step])
+        count = int(rng.integers(1, self.num_frames + 1))
+        # a seed of its own: from `Draws`' seed the target's noise would be this noise, a few positions on
+        generator = torch.Generator(context.device).manual_seed(int(rng.integers(2**63)))
         return torch.randn(count, self.batch_size, *context.shape[2:], generator=generator, device=context.device)
 
     def _made(self, network: nn.Module, context: Tensor, actions: Tensor, padded: Tensor, white: Tensor) -> Tensor:
