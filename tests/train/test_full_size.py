@@ -41,7 +41,8 @@ def train_and_play(folder: Path) -> dict:
     objective = stage.objective(config, game, [])
     context = config.denoiser.context_length
     shape = stage.latent_shape(config, game)
-    batch = torch.randn(1, context, *shape), torch.zeros(1, context, dtype=torch.long), torch.randn(1, *shape)
+    latents, target = torch.randn(1, context, *shape), torch.randn(1, *shape)
+    batch = latents, torch.zeros(1, context, dtype=torch.long), target, torch.zeros(1, dtype=torch.long)
     objective = dataclasses.replace(objective, batches=lambda step, rank, world: iter([batch] * 2))
     objective.network.to(torch.bfloat16)  # half the memory and time of float32, which a real training keeps
     widened = objective.network.unet.conv_in.weight[:, shape[0] :]
