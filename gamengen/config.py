@@ -157,21 +157,21 @@ class DecoderStage(StageConfig):
 
 @dataclass(frozen=True)
 class WindowStage(StageConfig):
-    """A stage over windows of latents; how they are drawn, see `gamengen.data.window.WindowRules`."""
+    """A stage over windows of latents; how they are drawn, see `gamengen.data.window.WindowRules`. In the last
+    `unrolled_steps` of the steps some pasts are the network's own work, see `gamengen.train.unrolling`."""
 
     restart_joins: float
     event_fraction: float
     draws_per_window: int  # of noise; the network reads the window's past once for all
+    unrolled_steps: int  # 0 leaves it out
+    unrolled_every: int  # each n-th window of a batch
+    unrolled_frames: int  # of the past that the network makes, at most
 
 
 @dataclass(frozen=True)
 class DenoiserStage(WindowStage):
-    """Next-frame diffusion; the draws of a window are at different timesteps. In the last `unrolled_steps` of the steps
-    some pasts are the network's own work, see `gamengen.train.unrolling`."""
+    """Next-frame diffusion; the draws of a window are at different timesteps."""
 
-    unrolled_steps: int  # 0 leaves it out
-    unrolled_every: int  # each n-th window of a batch
-    unrolled_frames: int  # of the past that the network makes, at most
     unrolled_tolerance: float  # in latents: where its frames are much farther off the recorded ones, nothing is learnt
 
 

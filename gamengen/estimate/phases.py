@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from gamengen import envs
 from gamengen.collect.holding import frames_per_decision
-from gamengen.config import Config, StageConfig
+from gamengen.config import Config, StageConfig, WindowStage
 from gamengen.estimate import memory
 from gamengen.estimate.hardware import BYTES_PER_PIXEL, RECORDED_PER_CORE, Device
 from gamengen.estimate.networks import Networks, num_gpus
@@ -56,7 +56,7 @@ def of(config: Config, game: GameSpec, networks: Networks, device: Device, mfu: 
     latents = frames * math.prod(networks.latent_shape) * LATENT_BYTES
     encoded = frames * networks.encode.flops
     phases.append(Phase("encode", frames, latents, encoded, encoders, seconds, config.encode.use_gpu))
-    flops = 3 * networks.window.flops + _unrolled_flops(config, networks)
+    flops = 3 * networks.window.flops + _unrolled_flops(train.denoiser, networks)
     phases.append(_stage("denoiser", train.denoiser, config, speed, flops, networks.denoiser))
     flops = _distill_flops(config, networks)
     phases.append(_stage("distill", train.distill, config, speed, flops, networks.denoiser))
@@ -68,9 +68,8 @@ def of(config: Config, game: GameSpec, networks: Networks, device: Device, mfu: 
     return phases
 
 
-def _unrolled_flops(config: Config, networks: Networks) -> float:
-    """Return the operations of the frames that the denoiser makes itself for an example, the mean over its steps."""
-    settings = config.train.denoiser
+def _unrolled_flops(settings: WindowStage, networks: Networks) -> float:
+    """Return the operations of the frames that a network makes itself for an example, the mean over a stage's steps."""
     if not settings.unrolled_steps:
         return 0.0
     frames = (settings.unrolled_frames + 1) / 2 / settings.unrolled_every
@@ -89,7 +88,7 @@ def _distill_flops(config: Config, networks: Networks) -> float:
     generator = 3 * call + scores + (teacher if settings.regression_weight else 0.0)
     matching = (settings.fake_score_steps * fake + generator) / turns
     share = settings.matching_steps / settings.steps
-    return share * matching + (1 - share) * (teacher + 3 * call)
+    return share * matching + (1 - share) * (teacher + 3 * call) + _unrolled_flops(settings, networks)
 
 
 def _count(workers: int | str, config: Config) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -18,7 +17,7 @@ from gamengen.game import GameSpec
 from gamengen.models import autoencoders, denoisers, diffusion
 from gamengen.models.diffusion import Augmentation, Draws, Schedule
 from gamengen.train.loop import Batch, Objective
-from gamengen.train.unrolling import Unrolling
+from gamengen.train.unrolling import Unrolling, nearness
 
 
 def scheduler_settings(config: Config, *, fast: bool = False) -> dict[str, Any]:
@@ -90,9 +89,10 @@ def objective(config: Config, game: GameSpec, shard_list: Sequence[str]) -> Obje
     latents = latent_shape(config, game)
     schedule = Schedule.create(**scheduler_settings(config)["schedule"])
     augmentation = Augmentation(**scheduler_settings(config)["augmentation"])
-    unrolling = Unrolling.of(config, schedule)
-    earlier = unrolling.num_frames if settings.unrolled_steps else 0
-    stream = windows(config, settings, game, shard_list, earlier)
+    unrolling = Unrolling.of(config, "denoiser", schedule)
+    if not settings.unrolled_tolerance > 0:
+        raise ValueError(f"train.denoiser.unrolled_tolerance, got {settings.unrolled_tolerance}; expected more than 0.")
+    stream = windows(config, settings, game, shard_list, unrolling.earlier)
     shape = (settings.batch_size, config.denoiser.context_length, *latents)
     schedule_on = functools.cache(schedule.to)
 
@@ -104,17 +104,15 @@ def objective(config: Config, game: GameSpec, shard_list: Sequence[str]) -> Obje
 
     def prepare(network: nn.Module, batch: Batch, step: int, examples: slice) -> Batch:
         context, actions, target, padded = batch
-        context, target, played = context.float(), target.float(), actions[:, earlier:]
-        if not settings.unrolled_steps or step < settings.steps - settings.unrolled_steps:
-            return context[:, earlier:], played, target
-        unroll = dataclasses.replace(unrolling, schedule=schedule_on(target.device))
-        context, weight = unroll(network, context, actions, padded, step, examples)
-        return context, played, target, weight
+        context, target = context.float(), target.float()
+        past = unrolling(network, context, actions, padded, step, examples)
+        weight = nearness(past[:, -1], context[:, -1], settings.unrolled_tolerance)
+        return past, actions[:, unrolling.earlier :], target, weight
 
     def loss(network: nn.Module, batch: Batch, step: int, examples: slice) -> Tensor:
-        context, actions, target, *weight = batch
+        context, actions, target, weight = batch
         draws = draws_of(step, target.device).part(examples)
-        inputs = context, actions, target, draws, *weight
+        inputs = context, actions, target, draws, weight
         return diffusion.loss(network, schedule_on(target.device), augmentation, *inputs).mean()
 
     network = build(config, game, latents)

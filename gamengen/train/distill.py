@@ -21,6 +21,7 @@ from gamengen.models.diffusion import Draws
 from gamengen.models.sampler import Sampler
 from gamengen.train import denoiser as denoiser_stage
 from gamengen.train.loop import Batch, Objective
+from gamengen.train.unrolling import Unrolling
 
 _LEAST_TIMESTEP = 0.02  # of all, at which scores are compared: below there is no noise to remove
 
@@ -48,6 +49,9 @@ class Distillation:
     Then, distribution matching, in turns of `fake_score_steps` steps of the fake-score network, which learns to remove
     noise from what the generator makes, and one of the generator, which moves each of its frames from what that network
     takes for likely to what the teacher does. Regression goes on beside it with `regression_weight`.
+
+    Of a past of the generator's own making (`unrolled_steps`) the teacher says what follows, so that there is a right
+    answer to each, however far it is off the recording.
 
     Attributes:
         sampler: the teacher's.
@@ -129,7 +133,6 @@ def objective(config: Config, game: GameSpec, shard_list: Sequence[str], teacher
         raise ValueError(f"train.distill.matching_steps, got {settings.matching_steps}; expected 0 ... steps.")
     latent_shape = denoiser_stage.latent_shape(config, game)
     start = config.fast_sampler.timesteps[0]
-    stream = denoiser_stage.windows(config, settings, game, shard_list)
     shape = (settings.batch_size, config.denoiser.context_length, *latent_shape)
 
     def copy() -> Denoiser:
@@ -139,6 +142,8 @@ def objective(config: Config, game: GameSpec, shard_list: Sequence[str], teacher
 
     student = Student(copy(), copy() if settings.matching_steps else None)
     sampler = build_sampler(denoiser_stage.scheduler_settings(config))
+    unrolling = Unrolling.of(config, "distill", sampler.schedule)
+    stream = denoiser_stage.windows(config, settings, game, shard_list, unrolling.earlier)
     first = int(_LEAST_TIMESTEP * noise.num_train_timesteps)
 
     @functools.cache
@@ -154,9 +159,15 @@ def objective(config: Config, game: GameSpec, shard_list: Sequence[str], teacher
         )
         return dataclasses.replace(draws, timestep=draws.timestep.clamp_min(first))
 
-    def loss(network: nn.Module, batch: Batch, step: int, examples: slice) -> Tensor:
-        context, actions, *_ = batch
-        draws: Any = draws_of(step, context.device).part(examples)
-        return on(context.device).loss(network, context.float(), actions, draws, step)
+    def prepare(network: nn.Module, batch: Batch, step: int, examples: slice) -> Batch:
+        context, actions, _, padded = batch
+        generator = functools.partial(network, "generator")
+        past = unrolling(generator, context.float(), actions, padded, step, examples)
+        return past, actions[:, unrolling.earlier :]
 
-    return Objective(student, functools.partial(denoiser_stage.batches, stream), loss)
+    def loss(network: nn.Module, batch: Batch, step: int, examples: slice) -> Tensor:
+        context, actions = batch
+        draws: Any = draws_of(step, context.device).part(examples)
+        return on(context.device).loss(network, context, actions, draws, step)
+
+    return Objective(student, functools.partial(denoiser_stage.batches, stream), loss, prepare)

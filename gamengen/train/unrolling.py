@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from gamengen.config import Config
+from gamengen.config import Config, WindowStage
 from gamengen.models.diffusion import Schedule
 from gamengen.train import workers
 
@@ -22,86 +24,94 @@ class Unrolling:
 
     In play every past is the network's own work, and a fault that it does not undo goes on: a status bar gets a little
     paler with every frame. Noise on the context stands for faults of any kind; those that a network really makes are of
-    a few kinds, and it learns to go back from them to the recorded frame if it sees them. The gradient is that of the
-    last frame alone (the pushforward trick; Brandstetter et al., "Message Passing Neural PDE Solvers").
-
-    Where a frame of its own shows another wall than the recorded one there is no way back, and a network that is made
-    to look for one ceases to believe its past. A position's loss has the weight exp(-(d / tolerance)^2), d being how
-    far the last frame is off the recorded one around it.
+    a few kinds, and it learns to go back from them if it sees them. The gradient is that of the last frame alone (the
+    pushforward trick; Brandstetter et al., "Message Passing Neural PDE Solvers").
 
     Attributes:
+        begin: the first step with such pasts.
         timestep: at which a frame is made in a single step.
         every: the windows of a global batch whose past is replaced: each `every`-th.
         num_frames: the most frames that are made; their number is the same in all windows of a step.
+        earlier: how many frames a window has to go farther back than the network's context; 0: nothing is unrolled.
     """
 
+    stage: str
     schedule: Schedule
+    begin: int
     timestep: int
     batch_size: int
     context_length: int
     every: int
     num_frames: int
-    tolerance: float
+    earlier: int
     seed: int
 
     @classmethod
-    def of(cls, config: Config, schedule: Schedule) -> Unrolling:
-        """Return what the stage `denoiser` of a run unrolls.
+    def of(cls, config: Config, stage: Literal["denoiser", "distill"], schedule: Schedule) -> Unrolling:
+        """Return what a stage of a run unrolls.
 
         Raises:
             ValueError: settings that nothing can be made of, more `unrolled_steps` than there are, workers whose parts
                 of a batch are not multiples of `unrolled_every`.
         """
-        settings = config.train.denoiser
-        if not 0 <= settings.unrolled_steps <= settings.steps:
+        settings: WindowStage = getattr(config.train, stage)
+        unrolled = settings.unrolled_steps
+        if not 0 <= unrolled <= settings.steps:
             raise ValueError(
-                f"train.denoiser.unrolled_steps, got {settings.unrolled_steps}; expected 0 ... steps, {settings.steps}."
+                f"train.{stage}.unrolled_steps, got {unrolled}; expected 0 ... steps, which are {settings.steps}."
             )
         unrolling = cls(
+            stage,
             schedule,
-            config.sampler.timesteps[0],
+            settings.steps - unrolled,
+            (config.fast_sampler if stage == "distill" else config.sampler).timesteps[0],
             settings.batch_size,
             config.denoiser.context_length,
             settings.unrolled_every,
             settings.unrolled_frames,
-            settings.unrolled_tolerance,
+            settings.unrolled_frames if unrolled else 0,
             config.seed,
         )
-        if settings.unrolled_steps:
+        if unrolled:
             parts = int(np.max(workers.count(config))) * settings.accumulation
-            _check_part(settings.batch_size // parts, settings.unrolled_every)
+            unrolling._check_part(settings.batch_size // parts)
         return unrolling
 
     def __post_init__(self) -> None:
-        if self.every < 1 or self.num_frames < 1 or not self.tolerance > 0:
+        if self.every < 1 or self.num_frames < 1:
             raise ValueError(
-                f"unrolled_every, unrolled_frames and unrolled_tolerance of train.denoiser, got {self.every}, "
-                f"{self.num_frames} and {self.tolerance}; expected at least 1, at least 1 and more than 0."
+                f"unrolled_every and unrolled_frames of train.{self.stage}, got {self.every} and {self.num_frames}; "
+                "expected at least 1."
             )
 
     def __call__(
-        self, network: nn.Module, context: Tensor, actions: Tensor, padded: Tensor, step: int, examples: slice
-    ) -> tuple[Tensor, Tensor]:
-        """Return pasts [B, L, C, h, w] and the weights [B, 1, h, w] of a part of the step's global batch.
+        self,
+        network: Callable[..., Tensor],
+        context: Tensor,
+        actions: Tensor,
+        padded: Tensor,
+        step: int,
+        examples: slice,
+    ) -> Tensor:
+        """Return the pasts [B, L, C, h, w] of a part of the step's global batch.
 
         Args:
-            network: a `Denoiser`, or what makes one data-parallel; all workers call it equally often.
-            context: float [B, num_frames + L, C, h, w], recorded latents; actions: int [B, num_frames + L].
+            network: a `Denoiser`, or what calls one like it; all workers call it equally often.
+            context: float [B, earlier + L, C, h, w], recorded latents; actions: int [B, earlier + L].
             padded: int [B], how many of the oldest frames were not played; the first that was is never replaced.
 
         Raises:
             ValueError: the part is not a multiple of `every`.
         """
-        _check_part(len(context), self.every)
+        past = context[:, self.earlier :]
+        if not self.earlier or step < self.begin:
+            return past
+        self._check_part(len(context))
         chosen = slice(-examples.start % self.every, None, self.every)
         white = self._white(step, context)[:, examples][:, chosen]
-        made = self._made(network, context[chosen], actions[chosen], padded[chosen], white)
-        distance = (made[:, -1] - context[chosen, -1]).square().mean(1, keepdim=True)
-        around = F.avg_pool2d(distance, _AROUND, stride=1, padding=_AROUND // 2, count_include_pad=False)
-        past = context[:, self.num_frames :].clone()
-        weight = torch.ones_like(past[:, 0, :1])
-        past[chosen], weight[chosen] = made, (-around / self.tolerance**2).exp()
-        return past, weight
+        past = past.clone()
+        past[chosen] = self._made(network, context[chosen], actions[chosen], padded[chosen], white)
+        return past
 
     def _white(self, step: int, context: Tensor) -> Tensor:
         """Return white noise [K, batch_size, C, h, w] for the K frames that are made in a step."""
@@ -111,24 +121,39 @@ class Unrolling:
         generator = torch.Generator(context.device).manual_seed(int(rng.integers(2**63)))
         return torch.randn(count, self.batch_size, *context.shape[2:], generator=generator, device=context.device)
 
-    def _made(self, network: nn.Module, context: Tensor, actions: Tensor, padded: Tensor, white: Tensor) -> Tensor:
+    def _made(
+        self, network: Callable[..., Tensor], context: Tensor, actions: Tensor, padded: Tensor, white: Tensor
+    ) -> Tensor:
         """Return pasts [B, L, C, h, w] whose last frames the network made, one from each of `white` [K, B, C, h, w]."""
         timestep = torch.full((len(context),), self.timestep, device=context.device)
+        signal, sigma = self.schedule.scales(self.timestep)
         no_noise = torch.zeros_like(timestep)  # the bucket of the context
-        begin = self.num_frames - len(white)
+        begin = self.earlier - len(white)
         past = context[:, begin : begin + self.context_length]
         for first, noise in enumerate(map(self.schedule.noise, white), start=begin):
             end = first + self.context_length
             velocity = network(noise, timestep, past, actions[:, first:end], no_noise).float()
-            made = self.schedule.clean(noise, velocity, timestep)
+            made = signal * noise - sigma * velocity
             was_played = (end > padded)[:, None, None, None]
             past = torch.cat([past[:, 1:], torch.where(was_played, made, context[:, end])[:, None]], dim=1)
         return past
 
+    def _check_part(self, size: int) -> None:
+        if size % self.every:
+            raise ValueError(
+                f"a worker's part of a batch, got {size} windows; expected a multiple of "
+                f"train.{self.stage}.unrolled_every, {self.every}."
+            )
 
-def _check_part(size: int, every: int) -> None:
-    if size % every:
-        raise ValueError(
-            f"a worker's part of a batch, got {size} windows; expected a multiple of train.denoiser.unrolled_every, "
-            f"{every}."
-        )
+
+def nearness(frame: Tensor, recorded: Tensor, tolerance: float) -> Tensor:
+    """Return exp(-(d / tolerance)^2) [B, 1, h, w], d being how far a frame's latents [B, C, h, w] are off the recorded
+    ones around a position.
+
+    It is what a position's loss counts for where the next frame is the recorded one. Where a frame of the network's own
+    shows another wall than the recorded one there is no way back, and a network that is made to look for one ceases to
+    believe its past.
+    """
+    distance = (frame - recorded).square().mean(1, keepdim=True)
+    around = F.avg_pool2d(distance, _AROUND, stride=1, padding=_AROUND // 2, count_include_pad=False)
+    return (-around / tolerance**2).exp()

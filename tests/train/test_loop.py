@@ -26,17 +26,12 @@ CPU = torch.device("cpu")
 
 
 def _objective(config, stage: str) -> Objective:
-    if stage == "unrolled":
+    stage, *unrolled = stage.split()
+    if unrolled:
         settings = dataclasses.replace(
-            config.train.denoiser,
-            steps=4,
-            unrolled_steps=3,
-            unrolled_every=2,
-            unrolled_frames=3,
-            unrolled_tolerance=1.0,
+            getattr(config.train, stage), steps=4, unrolled_steps=3, unrolled_every=2, unrolled_frames=3
         )
-        config = dataclasses.replace(config, train=dataclasses.replace(config.train, denoiser=settings))
-        stage = "denoiser"
+        config = dataclasses.replace(config, train=dataclasses.replace(config.train, **{stage: settings}))
     game = config.game_spec()
     torch.manual_seed(0)
     if stage == "autoencoder":
@@ -54,13 +49,13 @@ def _objective(config, stage: str) -> Objective:
     return distill_stage.objective(config, game, latents, teacher)
 
 
-# the last is the denoiser's with pasts of its own
-STAGES = ("autoencoder", "decoder", "denoiser", "distill", "unrolled")
+# "unrolled": with pasts of the network's own
+STAGES = ("autoencoder", "decoder", "denoiser", "distill", "denoiser unrolled", "distill unrolled")
 
 
 def _train(config, stage: str, steps: int, state: dict[str, Any] | None = None, **changes: Any):
     """Train, and return the averaged weights, the last state as a file would hold it, and the losses."""
-    settings = getattr(config.train, "denoiser" if stage == "unrolled" else stage)
+    settings = getattr(config.train, stage.split()[0])
     settings = dataclasses.replace(settings, steps=4, checkpoint_every=2, log_every=1, **changes)
     states: dict[int, dict[str, Any]] = {}
     lines: list[Progress] = []
@@ -208,7 +203,7 @@ def test_the_average_follows_slowly_and_early_weights_fade() -> None:
     assert network.weight.item() == 1.0
 
 
-@pytest.mark.parametrize("stage", ["denoiser", "unrolled"])
+@pytest.mark.parametrize("stage", ["denoiser", "denoiser unrolled", "distill unrolled"])
 def test_two_workers_halves_make_the_whole_loss(made, stage: str) -> None:
     objective = _objective(made, stage)
     with torch.no_grad():
