@@ -2,11 +2,12 @@
 
 `python -m tests.envs.measure_movement` plays `health_gathering_supreme` at random, two tics a frame, with depth and
 positions from the engine. From some games it learns movements of the last frame (at a quarter of its size, without the
-status bar) and measures them on others.
+status bar) and measures them on others, at that size and at the whole.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import tempfile
@@ -21,7 +22,7 @@ from torch.nn import functional as F
 GAMES, HELD_OUT, FRAMES = 20, 4, 260
 BUTTONS = ([0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 1], [0, 1, 1])  # turn left, turn right, forward
 CHANCES = (0.03, 0.10, 0.10, 0.25, 0.26, 0.26)
-SHRINK, ROWS = 4, 51  # of 60: without the status bar
+SHRINK, ROWS = 4, 204  # of 240: without the status bar
 PAST = 6  # actions
 BOB = 10  # frames of a walker's bobbing
 VARIABLES = ("POSITION_X", "POSITION_Y", "ANGLE")
@@ -41,13 +42,13 @@ class Pairs:
     number: Tensor
 
 
-def play(games: int, seed: int) -> Pairs:
+def play(games: int, seed: int, shrink: int) -> Pairs:
     """Play games at random; an action is held for four frames."""
     rng, rows = np.random.default_rng(seed), []
     with tempfile.TemporaryDirectory() as folder:
         game = _start(seed, os.path.join(folder, "doom.ini"))  # which the engine would leave where one stands
         for _ in range(games):
-            rows += _play_one(game, rng)
+            rows += _play_one(game, rng, shrink)
         game.close()
     return Pairs(*(torch.stack(column) for column in zip(*rows, strict=True)))
 
@@ -67,14 +68,14 @@ def _start(seed: int, settings: str) -> vzd.DoomGame:
     return game
 
 
-def _play_one(game: vzd.DoomGame, rng: np.random.Generator) -> list[tuple[Tensor, ...]]:
+def _play_one(game: vzd.DoomGame, rng: np.random.Generator, shrink: int) -> list[tuple[Tensor, ...]]:
     """Return what `Pairs` holds of every pair of one game."""
     game.new_episode()
     pictures, depths, places, actions = [], [], [], []
     while not game.is_episode_finished() and len(actions) < FRAMES:
         state = game.get_state()
-        pictures.append(_small(torch.tensor(state.screen_buffer).movedim(2, 0)) / 255)
-        depths.append(_small(torch.tensor(state.depth_buffer)[None]))
+        pictures.append(_world(torch.tensor(state.screen_buffer).movedim(2, 0) / 255, shrink))
+        depths.append(_world(torch.tensor(state.depth_buffer)[None].float(), shrink))
         places.append(torch.tensor(state.game_variables))
         held = len(actions) % 4
         actions.append(actions[-1] if held else int(rng.choice(len(BUTTONS), p=CHANCES)))
@@ -87,8 +88,14 @@ def _play_one(game: vzd.DoomGame, rng: np.random.Generator) -> list[tuple[Tensor
     return rows
 
 
-def _small(picture: Tensor) -> Tensor:
-    return F.avg_pool2d(picture.float(), SHRINK)[:, :ROWS]
+def _world(picture: Tensor, shrink: int) -> Tensor:
+    return F.avg_pool2d(picture[:, :ROWS], shrink)
+
+
+def shrunk(pairs: Pairs) -> Pairs:
+    """Return the same pairs at a quarter of their size."""
+    pictures = {name: F.avg_pool2d(getattr(pairs, name), SHRINK) for name in ("last", "after", "depth")}
+    return dataclasses.replace(pairs, **pictures)
 
 
 def _movement(start: Tensor, end: Tensor) -> Tensor:
@@ -120,8 +127,8 @@ def unexplained(train: Pairs, test: Pairs, names: tuple[str, ...]) -> list[float
     return (error / test.between.var(0)).tolist()
 
 
-def moved(train: Pairs, test: Pairs, names: tuple[str, ...], depth: bool) -> float:
-    """Return the PSNR of the last frame moved by what is known, the mean over the pairs of held-out games.
+def moved(train: Pairs, tests: tuple[Pairs, ...], names: tuple[str, ...], depth: bool) -> list[float]:
+    """Return the PSNR of the last frame moved by what is known for each size of the held-out pairs, the mean over them.
 
     The movement is a polynomial of second degree in a position's coordinates, and another times its nearness."""
     torch.manual_seed(0)
@@ -135,7 +142,13 @@ def moved(train: Pairs, test: Pairs, names: tuple[str, ...], depth: bool) -> flo
         _step(optimizer, F.mse_loss(picture, train.after[chosen]))
         schedule.step()
     with torch.no_grad():
-        return psnr(_moved(models, known(test, names), test.last, test.depth), test.after)
+        return [_moved_psnr(models, test, names) for test in tests]
+
+
+def _moved_psnr(models: nn.ModuleList, test: Pairs, names: tuple[str, ...]) -> float:
+    columns = known(test, names), test.last, test.depth
+    pictures = [_moved(models, *part) for part in zip(*(column.split(16) for column in columns), strict=True)]
+    return psnr(torch.cat(pictures), test.after)
 
 
 def _moved(models: nn.ModuleList, inputs: Tensor, last: Tensor, depth: Tensor) -> Tensor:
@@ -175,17 +188,21 @@ def psnr(pictures: Tensor, real: Tensor) -> float:
 
 
 if __name__ == "__main__":
-    train, test = play(GAMES, 1), play(HELD_OUT, 2)
-    print(f"{len(train.last)} pairs to learn from, {len(test.last)} of other games to measure")
+    train, whole = play(GAMES, 1, SHRINK), play(HELD_OUT, 2, 1)
+    small = shrunk(whole)
+    print(f"{len(train.last)} pairs to learn from, {len(whole.last)} of other games to measure")
     for names in (("actions",), ("actions", "before")):
-        shares = ", ".join(f"{share:.2%}" for share in unexplained(train, test, names))
+        shares = ", ".join(f"{share:.2%}" for share in unexplained(train, whole, names))
         print(f"{' + '.join(names)} leave of forward, aside, turn: {shares}")
-    print(f"copy | {psnr(test.last, test.after):.1f} dB")
+    print("movement made of | moved frame, a quarter of its size | whole")
+    print(f"copy | {psnr(small.last, small.after):.1f} dB | {psnr(whole.last, whole.after):.1f} dB")
     for names, depth in (
         (("actions",), False),
+        (("actions",), True),
         (("actions", "before"), False),
         (("actions", "before"), True),
         (("actions", "before", "phase"), True),
         (("between", "phase"), True),
     ):
-        print(f"{' + '.join(names)}{' + depth' * depth} | {moved(train, test, names, depth):.1f} dB", flush=True)
+        found = moved(train, (small, whole), names, depth)
+        print(f"{' + '.join(names)}{' + depth' * depth} | {found[0]:.1f} dB | {found[1]:.1f} dB", flush=True)
