@@ -92,7 +92,7 @@ def objective(config: Config, game: GameSpec, shard_list: Sequence[str]) -> Obje
     unrolling = Unrolling.of(config, "denoiser", schedule)
     if not settings.unrolled_tolerance > 0:
         raise ValueError(f"train.denoiser.unrolled_tolerance, got {settings.unrolled_tolerance}; expected more than 0.")
-    stream = windows(config, settings, game, shard_list, unrolling.earlier)
+    stream = windows(config, settings, game, shard_list, unrolling.num_frames)
     shape = (settings.batch_size, config.denoiser.context_length, *latents)
     schedule_on = functools.cache(schedule.to)
 
@@ -107,7 +107,7 @@ def objective(config: Config, game: GameSpec, shard_list: Sequence[str]) -> Obje
         context, target = context.float(), target.float()
         past = unrolling(network, context, actions, padded, step, examples)
         weight = nearness(past[:, -1], context[:, -1], settings.unrolled_tolerance)
-        return past, actions[:, unrolling.earlier :], target, weight
+        return past, actions[:, unrolling.num_frames :], target, weight
 
     def loss(network: nn.Module, batch: Batch, step: int, examples: slice) -> Tensor:
         context, actions, target, weight = batch

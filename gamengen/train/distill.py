@@ -143,7 +143,7 @@ def objective(config: Config, game: GameSpec, shard_list: Sequence[str], teacher
     student = Student(copy(), copy() if settings.matching_steps else None)
     sampler = build_sampler(denoiser_stage.scheduler_settings(config))
     unrolling = Unrolling.of(config, "distill", sampler.schedule)
-    stream = denoiser_stage.windows(config, settings, game, shard_list, unrolling.earlier)
+    stream = denoiser_stage.windows(config, settings, game, shard_list, unrolling.num_frames)
     first = int(_LEAST_TIMESTEP * noise.num_train_timesteps)
 
     @functools.cache
@@ -163,7 +163,7 @@ def objective(config: Config, game: GameSpec, shard_list: Sequence[str], teacher
         context, actions, _, padded = batch
         generator = functools.partial(network, "generator")
         past = unrolling(generator, context.float(), actions, padded, step, examples)
-        return past, actions[:, unrolling.earlier :]
+        return past, actions[:, unrolling.num_frames :]
 
     def loss(network: nn.Module, batch: Batch, step: int, examples: slice) -> Tensor:
         context, actions = batch

@@ -31,8 +31,8 @@ class Unrolling:
         begin: the first step with such pasts.
         timestep: at which a frame is made in a single step.
         every: the windows of a global batch whose past is replaced: each `every`-th.
-        num_frames: the most frames that are made; their number is the same in all windows of a step.
-        earlier: how many frames a window has to go farther back than the network's context; 0: nothing is unrolled.
+        num_frames: the most frames that are made, the same number in all windows of a step, and so how much farther
+            back than the network's context a window has to go; 0 where nothing is unrolled.
     """
 
     stage: str
@@ -43,7 +43,6 @@ class Unrolling:
     context_length: int
     every: int
     num_frames: int
-    earlier: int
     seed: int
 
     @classmethod
@@ -60,6 +59,11 @@ class Unrolling:
             raise ValueError(
                 f"train.{stage}.unrolled_steps, got {unrolled}; expected 0 ... steps, which are {settings.steps}."
             )
+        if settings.unrolled_every < 1 or settings.unrolled_frames < 1:
+            raise ValueError(
+                f"unrolled_every and unrolled_frames of train.{stage}, got {settings.unrolled_every} and "
+                f"{settings.unrolled_frames}; expected at least 1."
+            )
         unrolling = cls(
             stage,
             schedule,
@@ -68,7 +72,6 @@ class Unrolling:
             settings.batch_size,
             config.denoiser.context_length,
             settings.unrolled_every,
-            settings.unrolled_frames,
             settings.unrolled_frames if unrolled else 0,
             config.seed,
         )
@@ -76,13 +79,6 @@ class Unrolling:
             parts = int(np.max(workers.count(config))) * settings.accumulation
             unrolling._check_part(settings.batch_size // parts)
         return unrolling
-
-    def __post_init__(self) -> None:
-        if self.every < 1 or self.num_frames < 1:
-            raise ValueError(
-                f"unrolled_every and unrolled_frames of train.{self.stage}, got {self.every} and {self.num_frames}; "
-                "expected at least 1."
-            )
 
     def __call__(
         self,
@@ -97,14 +93,14 @@ class Unrolling:
 
         Args:
             network: a `Denoiser`, or what calls one like it; all workers call it equally often.
-            context: float [B, earlier + L, C, h, w], recorded latents; actions: int [B, earlier + L].
+            context: float [B, num_frames + L, C, h, w], recorded latents; actions: int [B, num_frames + L].
             padded: int [B], how many of the oldest frames were not played; the first that was is never replaced.
 
         Raises:
             ValueError: the part is not a multiple of `every`.
         """
-        past = context[:, self.earlier :]
-        if not self.earlier or step < self.begin:
+        past = context[:, self.num_frames :]
+        if not self.num_frames or step < self.begin:
             return past
         self._check_part(len(context))
         chosen = slice(-examples.start % self.every, None, self.every)
@@ -128,7 +124,7 @@ class Unrolling:
         timestep = torch.full((len(context),), self.timestep, device=context.device)
         signal, sigma = self.schedule.scales(self.timestep)
         no_noise = torch.zeros_like(timestep)  # the bucket of the context
-        begin = self.earlier - len(white)
+        begin = self.num_frames - len(white)
         past = context[:, begin : begin + self.context_length]
         for first, noise in enumerate(map(self.schedule.noise, white), start=begin):
             end = first + self.context_length

@@ -15,9 +15,7 @@ from gamengen.train import denoiser as denoiser_stage
 from gamengen.train.unrolling import Unrolling, nearness
 
 SCHEDULE = Schedule.create(1000, 0.00085, 0.012, "scaled_linear", True)
-UNROLLING = Unrolling(
-    "denoiser", SCHEDULE, 0, 930, batch_size=8, context_length=3, every=2, num_frames=4, earlier=4, seed=0
-)
+UNROLLING = Unrolling("denoiser", SCHEDULE, 0, 930, batch_size=8, context_length=3, every=2, num_frames=4, seed=0)
 ALL = slice(0, 8)
 
 
@@ -77,7 +75,7 @@ def test_before_its_time_a_past_is_the_recorded_one() -> None:
 
 def test_without_steps_of_it_windows_are_no_longer(made) -> None:
     unrolling = Unrolling.of(_with(made, "denoiser", unrolled_steps=0, steps=8), "denoiser", SCHEDULE)
-    assert unrolling.earlier == 0
+    assert unrolling.num_frames == 0
     context, actions, padded = _played()
     for step in range(10):  # however long it is trained
         assert torch.equal(unrolling(Adds(0.1), context, actions, padded, step, ALL), context)
@@ -189,7 +187,7 @@ def _learnt(unrolled: bool, seed: int, steps: int = 600) -> Alone:
     network, generator = Alone(), torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(network.parameters(), 3e-3)
     rate = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
-    unrolling = Unrolling("denoiser", SCHEDULE, steps // 2, 930, 16, 1, every=2, num_frames=8, earlier=8, seed=seed)
+    unrolling = Unrolling("denoiser", SCHEDULE, steps // 2, 930, 16, 1, every=2, num_frames=8, seed=seed)
     augmentation = Augmentation(max_level=0.3, num_buckets=10, clean_fraction=0.5, dropout=0.0)
     nothing = torch.zeros(16, 9, dtype=torch.long)
     for step in range(steps):
