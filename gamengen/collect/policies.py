@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from gamengen.collect.networks import Network
 
 _HOLD_SECONDS = (0.05, 0.7)  # how long people hold a key
+_REST_SECONDS = (1.0, 5.0)
+_REST_PROBABILITY = 0.15  # of a rest in place of a hold: about half of the time
 _KEPT = ("early", "middle", "late")
 
 
@@ -40,9 +42,7 @@ class RandomPolicy:
 
     def __init__(self, game: GameSpec, frames_per_decision: int = 1) -> None:
         self._num_actions = game.num_actions
-        decisions_per_second = game.frames_per_second / frames_per_decision
-        shortest, longest = (round(seconds * decisions_per_second) for seconds in _HOLD_SECONDS)
-        self._hold = (max(shortest, 1), max(longest, 1))
+        self._decisions_per_second = game.frames_per_second / frames_per_decision
         self.reset(np.random.default_rng(0))
 
     def reset(self, rng: np.random.Generator) -> None:
@@ -50,10 +50,31 @@ class RandomPolicy:
 
     def action(self, observation: np.ndarray, info: dict[str, Any]) -> int:
         if self.decisions_left == 0:
-            self._action = int(self._rng.integers(self._num_actions))
-            self.decisions_left = int(self._rng.integers(self._hold[0], self._hold[1] + 1))
+            self._action, seconds = self._choose()
+            shortest, longest = (max(round(bound * self._decisions_per_second), 1) for bound in seconds)
+            self.decisions_left = int(self._rng.integers(shortest, longest + 1))
         self.decisions_left -= 1
         return self._action
+
+    def _choose(self) -> tuple[int, tuple[float, float]]:
+        """Return an action and for how many seconds it is held, at least and at most."""
+        return int(self._rng.integers(self._num_actions)), _HOLD_SECONDS
+
+
+class RestingPolicy(RandomPolicy):
+    """Random play with rests of some seconds, in which no key is held.
+
+    People stand still now and then. Agents and random keys hardly ever do, and what a game looks like then has to be
+    recorded, too.
+    """
+
+    version = "resting"
+
+    def _choose(self) -> tuple[int, tuple[float, float]]:
+        return (0, _REST_SECONDS) if self._rng.random() < _REST_PROBABILITY else super()._choose()
+
+
+_RANDOM = {policy.version: policy for policy in (RandomPolicy, RestingPolicy)}
 
 
 class GamePolicy:
@@ -172,7 +193,7 @@ class NoisyPolicy:
 
 
 def make(name: str, config: Config, game: GameSpec, frames_per_decision: int = 1) -> Policy:
-    """Make a policy by its name: `random`, `scripted` or `agent`.
+    """Make a policy by its name: `random`, `resting`, `scripted` or `agent`.
 
     `agent@early`, `agent@middle`, `agent@late` and `agent@0.4` are the agent as it was then (see `kept_version`).
     `agent:0.05`, also `scripted:0.05` and `agent@early:0.05`, begins 5 % of its actions at random.
@@ -182,13 +203,13 @@ def make(name: str, config: Config, game: GameSpec, frames_per_decision: int = 1
     """
     who, _, epsilon = name.partition(":")
     kind, at, when = who.partition("@")
-    if who == "random" and not epsilon:
-        return RandomPolicy(game, frames_per_decision)
+    if name in _RANDOM:
+        return _RANDOM[name](game, frames_per_decision)
     is_then = kind == "agent" and (when in _KEPT or _is_share(when)) if at else True
     if kind not in ("scripted", "agent") or not is_then or (epsilon and not _is_share(epsilon)):
         raise ValueError(
-            f"unknown policy in collect.policies, got {name!r}; expected random, scripted, agent or agent@early, "
-            "@middle, @late, @0.4; all but random also with a share of random actions, such as agent:0.05."
+            f"unknown policy in collect.policies, got {name!r}; expected random, resting, scripted, agent or "
+            "agent@early, @middle, @late, @0.4; the latter also with a share of random actions, such as agent:0.05."
         )
     policy: Policy = GamePolicy(config) if kind == "scripted" else AgentPolicy.load(config, when)
     return NoisyPolicy(policy, float(epsilon), game, frames_per_decision) if epsilon else policy

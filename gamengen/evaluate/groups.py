@@ -15,7 +15,7 @@ from gamengen.evaluate.held_out import Start
 from gamengen.evaluate.judges import Scores
 from gamengen.evaluate.tables import RowFigures
 
-_NOT_AGENTS = ("random", "scripted", "imported")  # what else `agent_version` says
+_NOT_AGENTS = ("random", "resting", "scripted", "imported")  # what else `agent_version` says
 
 
 @dataclass
@@ -23,7 +23,7 @@ class Groups:
     """To which part every window and every start belongs, as labels [N]; "" where a game has no levels.
 
     Attributes:
-        players: "random", "scripted", "imported", or "agent" in any of its versions.
+        players: "random", "resting", "scripted", "imported", or "agent" in any of its versions.
         maps: "seen" or "unseen": whether there was training on the level (the game's `held_out` levels are never).
     """
 

@@ -25,6 +25,15 @@ def test_random_play_holds_keys_for_natural_times(config):
     assert 5 < np.mean(holds) < 20 and actions != actions_of(policies.RandomPolicy(config.game_spec()), 1, 3000)
 
 
+def test_who_rests_holds_no_key_for_seconds_and_plays_at_random_between(config):
+    game = config.game_spec()
+    actions = actions_of(policies.make("resting", config, game), 0, 20_000)
+    rests = [len(list(group)) for action, group in itertools.groupby(actions) if action == 0]
+    seconds = np.array(rests) / game.frames_per_second
+    assert 1 < np.median(seconds[seconds > 0.75]) < 5 and 0.4 < np.mean(np.array(actions) == 0) < 0.75
+    assert set(actions) == {0, 1, 2}
+
+
 def test_play_is_the_same_for_the_same_seed(config):
     policy = policies.RandomPolicy(config.game_spec())
     assert actions_of(policy, 5) == actions_of(policy, 5)
@@ -56,7 +65,7 @@ def test_shares_are_kept_from_the_first_items_on():
 
 
 @pytest.mark.parametrize(
-    "name", ["expert", "random:0.1", "agent:2", "scripted:much", "agent@", "agent@soon", "agent@1.5", "scripted@early"]
+    "name", ["expert", "resting:0.1", "agent:2", "scripted:much", "agent@", "agent@soon", "agent@1.5", "scripted@early"]
 )
 def test_unknown_policies_are_named(config, name):
     with pytest.raises(ValueError, match="unknown policy"):

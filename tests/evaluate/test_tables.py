@@ -105,13 +105,13 @@ def test_a_shorter_context_is_padded_as_a_young_game(config: Config) -> None:
 def test_groups_tell_players_and_maps_apart(config: Config) -> None:
     game = dataclasses.replace(config.game, options={"levels": ["a", "b"], "held_out": ["b"]})
     episode = held_out.load(f"{config.folder}/gameplay", config.game_spec(), 0)[0]
-    played = [("random", "a"), ("scripted:0.1", "b"), ("ppo-12:0.05", "b"), ("imported", None)]
+    played = [("random", "a"), ("scripted:0.1", "b"), ("resting", "a"), ("ppo-12:0.05", "b"), ("imported", None)]
     starts = [
         held_out.Start(dataclasses.replace(episode, agent_version=version, level=level), 5) for version, level in played
     ]
     groups = Groups.of(dataclasses.replace(config, game=game), starts, starts[:2])
-    assert groups.players.tolist() == ["random", "scripted", "agent", "imported"]
-    assert groups.maps.tolist() == ["seen", "unseen", "unseen", ""]
+    assert groups.players.tolist() == ["random", "scripted", "resting", "agent", "imported"]
+    assert groups.maps.tolist() == ["seen", "unseen", "seen", "unseen", ""]
     assert groups.start_maps.tolist() == ["seen", "unseen"]
 
 
