@@ -165,7 +165,7 @@ class WindowStage(StageConfig):
     draws_per_window: int  # of noise; the network reads the window's past once for all
     unrolled_steps: int  # 0 leaves it out
     unrolled_every: int  # each n-th window of a batch
-    unrolled_frames: int  # of the past that the network makes, at most
+    unrolled_frames: int  # in a row that the network makes, at most
 
 
 @dataclass(frozen=True)

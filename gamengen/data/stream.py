@@ -20,7 +20,8 @@ import pyarrow.compute as pc
 
 from gamengen.data import shards as files
 from gamengen.data.chunk import from_row
-from gamengen.data.window import Window, WindowRules, draw_windows
+from gamengen.data.shards import Episode
+from gamengen.data.window import Window, WindowRules, draw_chains, draw_windows
 from gamengen.game import GameSpec
 
 _AHEAD = 32  # batches that a lane is ahead: examples are views of the pool, so these take no memory
@@ -50,16 +51,25 @@ class WindowSource:
     split: str = "train"
 
     def size(self, pool: Sequence[str]) -> int:
-        total = 0
-        for shard in pool:
-            table = _of_split(files.read(shard, ["episode", "num_frames", "split"]), self.split)
-            lengths = table.group_by("episode").aggregate([("num_frames", "sum")])["num_frames_sum"]
-            total += sum(length - 1 for length in lengths.to_pylist())
-        return total
+        return _num_targets(pool, self.split)
 
     def draw(self, pool: Sequence[str], rng: np.random.Generator) -> Iterator[Window]:
-        episodes = [episode for episode in files.episodes(pool, self.split) if len(episode) > 1]
-        return draw_windows(episodes, self.rules, self.game, rng)
+        return draw_windows(_episodes(pool, self.split), self.rules, self.game, rng)
+
+
+@dataclass(frozen=True)
+class ChainSource:
+    """Windows that follow episodes frame by frame, up to `longest` of them on end."""
+
+    context_length: int
+    longest: int
+    split: str = "train"
+
+    def size(self, pool: Sequence[str]) -> int:
+        return _num_targets(pool, self.split)
+
+    def draw(self, pool: Sequence[str], rng: np.random.Generator) -> Iterator[Window]:
+        return draw_chains(_episodes(pool, self.split), self.context_length, self.longest, rng)
 
 
 @dataclass(frozen=True)
@@ -157,6 +167,7 @@ class Stream(Generic[T]):
     seed: int
     num_lanes: int
     batch_size: int
+    pool_shards: int = Lane.pool_shards
 
     def __post_init__(self) -> None:
         if self.batch_size % self.num_lanes:
@@ -168,11 +179,11 @@ class Stream(Generic[T]):
             raise ValueError(f"{world} workers cannot share {self.num_lanes} lanes evenly; expected a divisor.")
         share = self.num_lanes // world
         each = self.batch_size // self.num_lanes
-        lanes = [Lane(self.shards, self.source, self.seed, lane, self.num_lanes) for lane in range(self.num_lanes)]
-        mine = [
-            prefetched(_grouped(lane.examples(start * each), each), _AHEAD)
-            for lane in lanes[rank * share : (rank + 1) * share]
+        lanes = [
+            Lane(self.shards, self.source, self.seed, lane, self.num_lanes, self.pool_shards)
+            for lane in range(rank * share, (rank + 1) * share)
         ]
+        mine = [prefetched(_grouped(lane.examples(start * each), each), _AHEAD) for lane in lanes]
         while True:
             yield [example for lane in mine for example in next(lane)]
 
@@ -180,6 +191,20 @@ class Stream(Generic[T]):
 def _grouped(examples: Iterator[T], size: int) -> Iterator[list[T]]:
     while True:
         yield list(itertools.islice(examples, size))
+
+
+def _num_targets(pool: Sequence[str], split: str) -> int:
+    """Return how many frames follow another in the episodes of a split."""
+    total = 0
+    for shard in pool:
+        table = _of_split(files.read(shard, ["episode", "num_frames", "split"]), split)
+        lengths = table.group_by("episode").aggregate([("num_frames", "sum")])["num_frames_sum"]
+        total += sum(length - 1 for length in lengths.to_pylist())
+    return total
+
+
+def _episodes(pool: Sequence[str], split: str) -> list[Episode]:
+    return [episode for episode in files.episodes(pool, split) if len(episode) > 1]
 
 
 def _of_split(table: pa.Table, split: str) -> pa.Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -19,13 +20,13 @@ class Window:
         context: [L, ...], frames or latents, oldest first.
         actions: int64 [L]; the last one was taken after the last context frame and led to the target.
         target: [...], the next frame.
-        padded: how many of the context's frames were not played: the oldest, which repeat the first one that was.
+        follows: whether it is the window one frame after the one drawn before it.
     """
 
     context: np.ndarray
     actions: np.ndarray
     target: np.ndarray
-    padded: int = 0
+    follows: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def window_at(episode: Episode, target: int, context_length: int) -> Window:
     assert 1 <= target < len(episode)
     start = max(0, target - context_length)
     context, actions = pad_context(episode.frames[start:target], episode.actions[start:target], context_length)
-    return Window(context, actions, episode.frames[target], max(0, context_length - target))
+    return Window(context, actions, episode.frames[target])
 
 
 def action_changes(episode: Episode) -> np.ndarray:
@@ -101,7 +102,7 @@ def restart_window(
     actions = np.concatenate([before.actions[len(before) - tail :], waiting, [restart], after.actions[:after_shown]])
     target = int(rng.integers(tail, tail + held + after_shown + 1))
     context, played = pad_context(frames[:target], actions[:target], context_length)
-    return Window(context, played, frames[target], max(0, context_length - target))
+    return Window(context, played, frames[target])
 
 
 def draw_windows(
@@ -124,6 +125,25 @@ def draw_windows(
         else:
             episode, target = places[index]
         yield window_at(episodes[episode], int(target), rules.context_length)
+
+
+def draw_chains(
+    episodes: Sequence[Episode], context_length: int, longest: int, rng: np.random.Generator
+) -> Iterator[Window]:
+    """Yield as many windows as the episodes have targets, each target once, as chains of up to `longest` that follow an
+    episode frame by frame, in random order; those that begin an episode are of any length."""
+    chains = [
+        (episode, targets)
+        for episode in episodes
+        for targets in np.split(
+            np.arange(1, len(episode)), np.arange(rng.integers(1, longest + 1), len(episode) - 1, longest)
+        )
+    ]
+    for index in rng.permutation(len(chains)):
+        episode, targets = chains[index]
+        for target in targets.tolist():
+            window = window_at(episode, target, context_length)
+            yield dataclasses.replace(window, follows=target != targets[0])
 
 
 def _places(episodes: Sequence[Episode], targets: Callable[[Episode], np.ndarray]) -> np.ndarray:

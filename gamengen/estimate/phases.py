@@ -72,8 +72,8 @@ def _unrolled_flops(settings: WindowStage, networks: Networks) -> float:
     """Return the operations of the frames that a network makes itself for an example, the mean over a stage's steps."""
     if not settings.unrolled_steps:
         return 0.0
-    frames = (settings.unrolled_frames + 1) / 2 / settings.unrolled_every
-    return settings.unrolled_steps / settings.steps * frames * (networks.condition.flops + networks.denoise.flops)
+    frames = settings.unrolled_steps / settings.steps / settings.unrolled_every
+    return frames * (networks.condition.flops + networks.denoise.flops)
 
 
 def _distill_flops(config: Config, networks: Networks) -> float:

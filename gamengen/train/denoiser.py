@@ -61,25 +61,22 @@ def build(config: Config, game: GameSpec, latent_shape: Sequence[int]) -> denois
     )
 
 
-def windows(
-    config: Config, settings: WindowStage, game: GameSpec, shard_list: Sequence[str], earlier: int = 0
-) -> Stream[Window]:
-    """Return the stream of windows of latents, whose contexts go `earlier` frames farther back than the network's."""
-    length = config.denoiser.context_length + earlier
-    rules = WindowRules(length, settings.restart_joins, settings.event_fraction)
+def windows(config: Config, settings: WindowStage, game: GameSpec, shard_list: Sequence[str]) -> Stream[Window]:
+    """Return the stream of windows of latents."""
+    rules = WindowRules(config.denoiser.context_length, settings.restart_joins, settings.event_fraction)
     source = WindowSource(rules, game)
     return Stream(shard_list, source, config.seed, config.train.num_lanes, settings.batch_size)
 
 
-def batches(stream: Stream[Window], step: int, rank: int, world: int) -> Iterator[Batch]:
-    """Yield contexts [B, L, C, h, w], actions [B, L], targets [B, C, h, w] and how many frames of each context were not
-    played [B]; latents as they are stored, float16."""
-    for examples in stream.batches(step, rank, world):
+def batches(stream: Stream[Window], unrolling: Unrolling, step: int, rank: int, world: int) -> Iterator[Batch]:
+    """Yield contexts [B, L, C, h, w], actions [B, L], targets [B, C, h, w] and which windows follow those at the same
+    place of the batch before [B]; latents as they are stored, float16."""
+    for examples in unrolling.batches(stream, step, rank, world):
         yield (
             torch.from_numpy(np.stack([window.context for window in examples])),
             torch.from_numpy(np.stack([window.actions for window in examples])),
             torch.from_numpy(np.stack([window.target for window in examples])),
-            torch.tensor([window.padded for window in examples]),
+            torch.tensor([window.follows for window in examples]),
         )
 
 
@@ -92,7 +89,7 @@ def objective(config: Config, game: GameSpec, shard_list: Sequence[str]) -> Obje
     unrolling = Unrolling.of(config, "denoiser", schedule)
     if not settings.unrolled_tolerance > 0:
         raise ValueError(f"train.denoiser.unrolled_tolerance, got {settings.unrolled_tolerance}; expected more than 0.")
-    stream = windows(config, settings, game, shard_list, unrolling.num_frames)
+    stream = windows(config, settings, game, shard_list)
     shape = (settings.batch_size, config.denoiser.context_length, *latents)
     schedule_on = functools.cache(schedule.to)
 
@@ -103,11 +100,11 @@ def objective(config: Config, game: GameSpec, shard_list: Sequence[str]) -> Obje
         return Draws.sample(shape, noise.num_train_timesteps, visited, noise.start_fraction, seed, number, device)
 
     def prepare(network: nn.Module, batch: Batch, step: int, examples: slice) -> Batch:
-        context, actions, target, padded = batch
+        context, actions, target, follows = batch
         context, target = context.float(), target.float()
-        past = unrolling(network, context, actions, padded, step, examples)
+        past = unrolling(network, context, actions, follows, step, examples)
         weight = nearness(past[:, -1], context[:, -1], settings.unrolled_tolerance)
-        return past, actions[:, unrolling.num_frames :], target, weight
+        return past, actions, target, weight
 
     def loss(network: nn.Module, batch: Batch, step: int, examples: slice) -> Tensor:
         context, actions, target, weight = batch
@@ -117,7 +114,7 @@ def objective(config: Config, game: GameSpec, shard_list: Sequence[str]) -> Obje
 
     network = build(config, game, latents)
     network.load_pretrained()
-    return Objective(network, functools.partial(batches, stream), loss, prepare)
+    return Objective(network, functools.partial(batches, stream, unrolling), loss, prepare)
 
 
 def latent_shape(config: Config, game: GameSpec) -> tuple[int, ...]:

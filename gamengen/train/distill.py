@@ -143,7 +143,7 @@ def objective(config: Config, game: GameSpec, shard_list: Sequence[str], teacher
     student = Student(copy(), copy() if settings.matching_steps else None)
     sampler = build_sampler(denoiser_stage.scheduler_settings(config))
     unrolling = Unrolling.of(config, "distill", sampler.schedule)
-    stream = denoiser_stage.windows(config, settings, game, shard_list, unrolling.num_frames)
+    stream = denoiser_stage.windows(config, settings, game, shard_list)
     first = int(_LEAST_TIMESTEP * noise.num_train_timesteps)
 
     @functools.cache
@@ -160,14 +160,13 @@ def objective(config: Config, game: GameSpec, shard_list: Sequence[str], teacher
         return dataclasses.replace(draws, timestep=draws.timestep.clamp_min(first))
 
     def prepare(network: nn.Module, batch: Batch, step: int, examples: slice) -> Batch:
-        context, actions, _, padded = batch
+        context, actions, _, follows = batch
         generator = functools.partial(network, "generator")
-        past = unrolling(generator, context.float(), actions, padded, step, examples)
-        return past, actions[:, unrolling.num_frames :]
+        return unrolling(generator, context.float(), actions, follows, step, examples), actions
 
     def loss(network: nn.Module, batch: Batch, step: int, examples: slice) -> Tensor:
         context, actions = batch
         draws: Any = draws_of(step, context.device).part(examples)
         return on(context.device).loss(network, context, actions, draws, step)
 
-    return Objective(student, functools.partial(denoiser_stage.batches, stream), loss, prepare)
+    return Objective(student, functools.partial(denoiser_stage.batches, stream, unrolling), loss, prepare)

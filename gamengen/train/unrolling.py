@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -12,27 +13,41 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gamengen.config import Config, WindowStage
+from gamengen.data.stream import ChainSource, Stream
+from gamengen.data.window import Window
 from gamengen.models.diffusion import Schedule
 from gamengen.train import workers
 
 _AROUND = 5  # positions and side, over which it is judged how far off a frame is
 
 
-@dataclass(frozen=True)
+class _Step(NamedTuple):
+    """What the network last saw of some chains: pasts [B, L, C, h, w] and actions [B, L]."""
+
+    number: int
+    past: Tensor
+    actions: Tensor
+
+
+@dataclass
 class Unrolling:
-    """Replaces the last frames of some pasts by what the network makes of the frames before, one after the other.
+    """Puts chains in the place of some windows of every batch: pasts that follow a recorded episode frame by frame,
+    each a frame longer than in the step before, by one that the network made.
 
     In play every past is the network's own work, and a fault that it does not undo goes on: a status bar gets a little
     paler with every frame. Noise on the context stands for faults of any kind; those that a network really makes are of
-    a few kinds, and it learns to go back from them if it sees them. The gradient is that of the last frame alone (the
-    pushforward trick; Brandstetter et al., "Message Passing Neural PDE Solvers").
+    a few kinds, and it learns to go back from them if it sees them. A chain shows it what comes of them after any
+    number of frames, for the price of making one. The gradient is that of the next frame alone (the pushforward trick;
+    Brandstetter et al., "Message Passing Neural PDE Solvers").
+
+    A chain begins with a recorded past and ends with its episode, after `num_frames`, and wherever a checkpoint is
+    written, which so need not hold it.
 
     Attributes:
-        begin: the first step with such pasts.
+        begin: the first step with chains.
         timestep: at which a frame is made in a single step.
-        every: the windows of a global batch whose past is replaced: each `every`-th.
-        num_frames: the most frames that are made, the same number in all windows of a step, and so how much farther
-            back than the network's context a window has to go; 0 where nothing is unrolled.
+        every: the windows of a global batch that are chains: each `every`-th.
+        num_frames: of a chain, at most; 0 where nothing is unrolled.
     """
 
     stage: str
@@ -43,7 +58,9 @@ class Unrolling:
     context_length: int
     every: int
     num_frames: int
+    checkpoint_every: int
     seed: int
+    _last: dict[int, _Step] = field(default_factory=dict, init=False, repr=False)  # by where a part of a batch begins
 
     @classmethod
     def of(cls, config: Config, stage: Literal["denoiser", "distill"], schedule: Schedule) -> Unrolling:
@@ -73,6 +90,7 @@ class Unrolling:
             config.denoiser.context_length,
             settings.unrolled_every,
             settings.unrolled_frames if unrolled else 0,
+            settings.checkpoint_every,
             config.seed,
         )
         if unrolled:
@@ -80,12 +98,26 @@ class Unrolling:
             unrolling._check_part(settings.batch_size // parts)
         return unrolling
 
+    def batches(self, stream: Stream[Window], step: int, rank: int, world: int) -> Iterator[list[Window]]:
+        """Yield a worker's batches of a stream from a global step on, some windows replaced by those of chains."""
+        ordinary = stream.batches(step, rank, world)
+        if not self.num_frames:
+            yield from ordinary  # without end
+        yield from itertools.islice(ordinary, max(0, self.begin - step))
+        source = ChainSource(self.context_length, self.num_frames)
+        count = self.batch_size // self.every
+        chains = Stream(stream.shards, source, stream.seed, count, count, pool_shards=1)  # each chain has its lane
+        following = chains.batches(max(0, step - self.begin), rank, world)
+        for examples, windows in zip(ordinary, following, strict=True):
+            examples[:: self.every] = windows
+            yield examples
+
     def __call__(
         self,
         network: Callable[..., Tensor],
         context: Tensor,
         actions: Tensor,
-        padded: Tensor,
+        follows: Tensor,
         step: int,
         examples: slice,
     ) -> Tensor:
@@ -93,46 +125,38 @@ class Unrolling:
 
         Args:
             network: a `Denoiser`, or what calls one like it; all workers call it equally often.
-            context: float [B, num_frames + L, C, h, w], recorded latents; actions: int [B, num_frames + L].
-            padded: int [B], how many of the oldest frames were not played; the first that was is never replaced.
+            context: float [B, L, C, h, w], recorded latents; actions: int [B, L].
+            follows: bool [B], see `Window`.
 
         Raises:
             ValueError: the part is not a multiple of `every`.
         """
-        past = context[:, self.num_frames :]
         if not self.num_frames or step < self.begin:
-            return past
+            return context
         self._check_part(len(context))
-        chosen = slice(-examples.start % self.every, None, self.every)
-        white = self._white(step, context)[:, examples][:, chosen]
-        past = past.clone()
-        past[chosen] = self._made(network, context[chosen], actions[chosen], padded[chosen], white)
-        return past
+        own = slice(None, None, self.every)
+        past, last = context[own], self._last.get(examples.start)
+        if last is not None and last.number == step - 1 and step % self.checkpoint_every:
+            made = self._made(network, last, examples)
+            longer = torch.cat([last.past[:, 1:], made[:, None]], dim=1)
+            past = torch.where(follows[own][:, None, None, None, None], longer, past)
+        self._last[examples.start] = _Step(step, past, actions[own])
+        context = context.clone()
+        context[own] = past
+        return context
 
-    def _white(self, step: int, context: Tensor) -> Tensor:
-        """Return white noise [K, batch_size, C, h, w] for the K frames that are made in a step."""
-        rng = np.random.default_rng([self.seed, step])
-        count = int(rng.integers(1, self.num_frames + 1))
-        # a seed of its own: from `Draws`' seed the target's noise would be this noise, a few positions on
-        generator = torch.Generator(context.device).manual_seed(int(rng.integers(2**63)))
-        return torch.randn(count, self.batch_size, *context.shape[2:], generator=generator, device=context.device)
-
-    def _made(
-        self, network: Callable[..., Tensor], context: Tensor, actions: Tensor, padded: Tensor, white: Tensor
-    ) -> Tensor:
-        """Return pasts [B, L, C, h, w] whose last frames the network made, one from each of `white` [K, B, C, h, w]."""
-        timestep = torch.full((len(context),), self.timestep, device=context.device)
+    def _made(self, network: Callable[..., Tensor], last: _Step, examples: slice) -> Tensor:
+        """Return the frames [B, C, h, w] that the network makes of what it saw in the step before."""
+        past = last.past
+        timestep = torch.full((len(past),), self.timestep, device=past.device)
         signal, sigma = self.schedule.scales(self.timestep)
+        # a seed of its own: from `Draws`' seed the target's noise would be this noise, a few positions on
+        seed = int(np.random.default_rng([self.seed, last.number]).integers(2**63))
+        generator = torch.Generator(past.device).manual_seed(seed)
+        white = torch.randn(self.batch_size, *past.shape[2:], generator=generator, device=past.device)
+        noise = self.schedule.noise(white[examples][:: self.every])
         no_noise = torch.zeros_like(timestep)  # the bucket of the context
-        begin = self.num_frames - len(white)
-        past = context[:, begin : begin + self.context_length]
-        for first, noise in enumerate(map(self.schedule.noise, white), start=begin):
-            end = first + self.context_length
-            velocity = network(noise, timestep, past, actions[:, first:end], no_noise).float()
-            made = signal * noise - sigma * velocity
-            was_played = (end > padded)[:, None, None, None]
-            past = torch.cat([past[:, 1:], torch.where(was_played, made, context[:, end])[:, None]], dim=1)
-        return past
+        return signal * noise - sigma * network(noise, timestep, past, last.actions, no_noise).float()
 
     def _check_part(self, size: int) -> None:
         if size % self.every:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from gamengen.data import shards
-from gamengen.data.stream import CropSource, Stream, WindowSource, prefetched
+from gamengen.data.stream import ChainSource, CropSource, Stream, WindowSource, prefetched
 from gamengen.data.window import WindowRules
 
 LANES, BATCH = 4, 8
@@ -39,6 +39,7 @@ def _same(one: list, other: list) -> bool:
         np.array_equal(a.context, b.context)
         and np.array_equal(a.actions, b.actions)
         and np.array_equal(a.target, b.target)
+        and a.follows == b.follows
         for a, b in zip(*flat, strict=True)
     )
 
@@ -71,6 +72,36 @@ def test_an_epoch_has_every_window_once(made) -> None:
     episodes = list(shards.episodes(shard_list, "train"))
     assert size == sum(len(episode) - 1 for episode in episodes)
     assert sorted(targets) == sorted(e.frames[t].tobytes() for e in episodes for t in range(1, len(e)))
+
+
+def test_chains_follow_episodes_and_have_every_window_once(made) -> None:
+    shard_list, source = shards.find(f"{made.folder}/latents"), ChainSource(3, longest=7)
+    stream = Stream(shard_list, source, seed=0, num_lanes=1, batch_size=1)
+    windows = [batch[0] for batch in _take(stream, source.size(shard_list))]
+    episodes = list(shards.episodes(shard_list, "train"))
+    assert sorted(w.target.tobytes() for w in windows) == sorted(
+        e.frames[t].tobytes() for e in episodes for t in range(1, len(e))
+    )
+    lengths = []
+    for before, window in itertools.pairwise([None, *windows]):
+        if not window.follows:
+            lengths.append(0)
+        else:
+            assert np.array_equal(window.context[:-1], before.context[1:])
+            assert np.array_equal(window.context[-1], before.target)
+        lengths[-1] += 1
+    assert max(lengths) == 7 and min(lengths) < 7 and sum(lengths) < 7 * len(lengths)
+    assert [w.target.tobytes() for w in windows] != sorted(w.target.tobytes() for w in windows)
+
+
+@pytest.mark.parametrize("start", [3, 400])
+def test_chains_go_on_from_any_position_and_for_any_workers(made, start: int) -> None:
+    source = ChainSource(3, longest=7)
+    stream = Stream(shards.find(f"{made.folder}/latents"), source, 1, num_lanes=4, batch_size=4, pool_shards=1)
+    straight = _take(stream, start + 3)[start:]
+    assert _same(straight, _take(stream, 3, start=start))
+    parts = [_take(stream, 3, start=start, rank=rank, world=2) for rank in range(2)]
+    assert _same(straight, [one + other for one, other in zip(*parts, strict=True)])
 
 
 def test_crops_come_from_the_rows_that_are_coded(recorded) -> None:

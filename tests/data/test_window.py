@@ -42,7 +42,6 @@ def test_a_window_is_the_past_of_its_target(target: int) -> None:
     real = min(target, LENGTH)
     assert window.context[-real:, 0].tolist() == [100 + t for t in range(target - real, target)]
     assert window.actions[-real:].tolist() == episode.actions[target - real : target].tolist()
-    assert window.padded == LENGTH - real
     assert (window.context[: LENGTH - real, 0] == 100).all()
     assert (window.actions[: LENGTH - real] == 0).all()
 
@@ -77,7 +76,6 @@ def test_a_join_holds_the_game_over_until_the_restart(seeds: range) -> None:
     for seed in seeds:
         window = restart_window(before, after, GAME, LENGTH, np.random.default_rng(seed))
         shown = [int(value) for value in [*window.context[:, 0], window.target[0]]]
-        assert shown[0] == 111 or window.padded == shown[1:LENGTH].count(shown[0])
         for action, now, following in zip(window.actions, shown, shown[1:], strict=False):
             if now == 111:  # the game over: it stays, or a restart leads to the next episode's first frame
                 assert following in (111, 200)

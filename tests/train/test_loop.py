@@ -29,7 +29,12 @@ def _objective(config, stage: str) -> Objective:
     stage, *unrolled = stage.split()
     if unrolled:
         settings = dataclasses.replace(
-            getattr(config.train, stage), steps=4, unrolled_steps=3, unrolled_every=2, unrolled_frames=3
+            getattr(config.train, stage),
+            steps=4,
+            unrolled_steps=4,
+            unrolled_every=2,
+            unrolled_frames=9,
+            checkpoint_every=2,
         )
         config = dataclasses.replace(config, train=dataclasses.replace(config.train, **{stage: settings}))
     game = config.game_spec()

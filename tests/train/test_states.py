@@ -15,7 +15,7 @@ from gamengen.train import states
 from gamengen.train.loop import fit
 
 CPU = torch.device("cpu")
-TWENTY = {"steps": 20, "accumulation": 2, "learning_rate": 1e-3}
+TWENTY = {"steps": 20, "accumulation": 2, "learning_rate": 1e-3, "checkpoint_every": 10}
 
 
 def _alone(network: nn.Module) -> nn.Module:
@@ -23,14 +23,24 @@ def _alone(network: nn.Module) -> nn.Module:
 
 
 def _fit(config, file: str, state=None, wrap=_alone, rank: int = 0, world: int = 1, **changes):
-    """Train 4 steps, from the third on with pasts of the network's own, write the state after 2 to a file, and return
-    the averaged weights and the losses."""
-    changes = {"steps": 4, "optimizer": "adamw", "learning_rate": 1e-2, **changes}
-    own = dataclasses.replace(
-        config.train.denoiser, steps=4, unrolled_steps=2, unrolled_every=1, unrolled_frames=2, unrolled_tolerance=1.0
-    )
-    config = dataclasses.replace(config, train=dataclasses.replace(config.train, denoiser=own))
-    settings = dataclasses.replace(own, checkpoint_every=2, log_every=1, **changes)
+    """Train 4 steps with pasts of the network's own, write the state after 2 to a file, and return the averaged weights
+    and the losses."""
+    changes = {
+        "steps": 4,
+        "optimizer": "adamw",
+        "learning_rate": 1e-2,
+        "checkpoint_every": 2,
+        "log_every": 1,
+        **changes,
+    }
+    unrolled = {
+        "unrolled_steps": changes["steps"],
+        "unrolled_every": 1,
+        "unrolled_frames": 9,
+        "unrolled_tolerance": 1.0,
+    }
+    settings = dataclasses.replace(config.train.denoiser, **unrolled, **changes)
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, denoiser=settings))
     torch.manual_seed(0)
     objective = stage.objective(config, config.game_spec(), shards.find(f"{config.folder}/latents"))
     losses: list[float] = []
