@@ -208,8 +208,8 @@ def make(name: str, config: Config, game: GameSpec, frames_per_decision: int = 1
     is_then = kind == "agent" and (when in _KEPT or _is_share(when)) if at else True
     if kind not in ("scripted", "agent") or not is_then or (epsilon and not _is_share(epsilon)):
         raise ValueError(
-            f"unknown policy in collect.policies, got {name!r}; expected random, resting, scripted, agent or "
-            "agent@early, @middle, @late, @0.4; the latter also with a share of random actions, such as agent:0.05."
+            f"unknown policy in collect.policies, got {name!r}; expected random or resting; or scripted, agent, "
+            "agent@early, @middle, @late or @0.4, each of them also with a share of random actions, such as agent:0.05."
         )
     policy: Policy = GamePolicy(config) if kind == "scripted" else AgentPolicy.load(config, when)
     return NoisyPolicy(policy, float(epsilon), game, frames_per_decision) if epsilon else policy
