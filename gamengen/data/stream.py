@@ -20,7 +20,6 @@ import pyarrow.compute as pc
 
 from gamengen.data import shards as files
 from gamengen.data.chunk import from_row
-from gamengen.data.shards import Episode
 from gamengen.data.window import Window, WindowRules, draw_chains, draw_windows
 from gamengen.game import GameSpec
 
@@ -42,34 +41,44 @@ class Source(Protocol[T_co]):
         ...
 
 
-@dataclass(frozen=True)
-class WindowSource:
-    """Windows of episodes, one for every frame that follows another; the pool's episodes are in memory together."""
+@dataclass(frozen=True, kw_only=True)
+class _EpisodeSource:
+    """One window for every frame that follows another; the episodes of a pool are in memory together."""
 
-    rules: WindowRules
-    game: GameSpec
     split: str = "train"
 
     def size(self, pool: Sequence[str]) -> int:
-        return _num_targets(pool, self.split)
+        total = 0
+        for shard in pool:
+            table = _of_split(files.read(shard, ["episode", "num_frames", "split"]), self.split)
+            lengths = table.group_by("episode").aggregate([("num_frames", "sum")])["num_frames_sum"]
+            total += sum(length - 1 for length in lengths.to_pylist())
+        return total
 
-    def draw(self, pool: Sequence[str], rng: np.random.Generator) -> Iterator[Window]:
-        return draw_windows(_episodes(pool, self.split), self.rules, self.game, rng)
+    def _episodes(self, pool: Sequence[str]) -> list[files.Episode]:
+        return [episode for episode in files.episodes(pool, self.split) if len(episode) > 1]
 
 
 @dataclass(frozen=True)
-class ChainSource:
+class WindowSource(_EpisodeSource):
+    """Windows in random order."""
+
+    rules: WindowRules
+    game: GameSpec
+
+    def draw(self, pool: Sequence[str], rng: np.random.Generator) -> Iterator[Window]:
+        return draw_windows(self._episodes(pool), self.rules, self.game, rng)
+
+
+@dataclass(frozen=True)
+class ChainSource(_EpisodeSource):
     """Windows that follow episodes frame by frame, up to `longest` of them on end."""
 
     context_length: int
     longest: int
-    split: str = "train"
-
-    def size(self, pool: Sequence[str]) -> int:
-        return _num_targets(pool, self.split)
 
     def draw(self, pool: Sequence[str], rng: np.random.Generator) -> Iterator[Window]:
-        return draw_chains(_episodes(pool, self.split), self.context_length, self.longest, rng)
+        return draw_chains(self._episodes(pool), self.context_length, self.longest, rng)
 
 
 @dataclass(frozen=True)
@@ -191,20 +200,6 @@ class Stream(Generic[T]):
 def _grouped(examples: Iterator[T], size: int) -> Iterator[list[T]]:
     while True:
         yield list(itertools.islice(examples, size))
-
-
-def _num_targets(pool: Sequence[str], split: str) -> int:
-    """Return how many frames follow another in the episodes of a split."""
-    total = 0
-    for shard in pool:
-        table = _of_split(files.read(shard, ["episode", "num_frames", "split"]), split)
-        lengths = table.group_by("episode").aggregate([("num_frames", "sum")])["num_frames_sum"]
-        total += sum(length - 1 for length in lengths.to_pylist())
-    return total
-
-
-def _episodes(pool: Sequence[str], split: str) -> list[Episode]:
-    return [episode for episode in files.episodes(pool, split) if len(episode) > 1]
 
 
 def _of_split(table: pa.Table, split: str) -> pa.Table:

@@ -65,7 +65,11 @@ def test_shares_are_kept_from_the_first_items_on():
 
 
 @pytest.mark.parametrize(
-    "name", ["expert", "resting:0.1", "agent:2", "scripted:much", "agent@", "agent@soon", "agent@1.5", "scripted@early"]
+    "name",
+    [
+        *("expert", "random:0.1", "resting:0.1", "scripted:much", "scripted@early"),
+        *("agent:2", "agent@", "agent@soon", "agent@1.5"),
+    ],
 )
 def test_unknown_policies_are_named(config, name):
     with pytest.raises(ValueError, match="unknown policy"):
