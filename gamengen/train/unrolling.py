@@ -40,14 +40,14 @@ class Unrolling:
     number of frames, for the price of making one. The gradient is that of the next frame alone (the pushforward trick;
     Brandstetter et al., "Message Passing Neural PDE Solvers").
 
-    A chain begins with a recorded past and ends with its episode, after `num_frames`, and wherever a checkpoint is
+    A chain begins with a recorded past and ends with its episode, after `num_frames` made, and wherever a checkpoint is
     written, which so need not hold it.
 
     Attributes:
         begin: the first step with chains.
         timestep: at which a frame is made in a single step.
         every: the windows of a global batch that are chains: each `every`-th.
-        num_frames: of a chain, at most; 0 where nothing is unrolled.
+        num_frames: that are made in a chain, at most; 0 where nothing is unrolled.
     """
 
     stage: str
@@ -104,7 +104,7 @@ class Unrolling:
         if not self.num_frames:
             yield from ordinary  # without end
         yield from itertools.islice(ordinary, max(0, self.begin - step))
-        source = ChainSource(self.context_length, self.num_frames)
+        source = ChainSource(self.context_length, 1 + self.num_frames)  # the first past is recorded
         count = self.batch_size // self.every
         chains = Stream(stream.shards, source, stream.seed, count, count, pool_shards=1)  # each chain has its lane
         following = chains.batches(max(0, step - self.begin), rank, world)

@@ -158,6 +158,16 @@ def test_chains_take_their_places_in_a_stream_from_their_first_step_on(made) -> 
     assert _targets([one + other for one, other in zip(*halves, strict=True)]) == _targets(straight[4:9])
 
 
+@pytest.mark.parametrize("num_frames", [1, 5])
+def test_so_many_frames_of_a_chain_are_made(made, num_frames: int) -> None:
+    config = _with(made, "denoiser", steps=60, unrolled_steps=60, unrolled_every=4, unrolled_frames=num_frames)
+    shard_list = shards.find(f"{made.folder}/latents")
+    ordinary = denoiser_stage.windows(config, config.train.denoiser, config.game_spec(), shard_list)
+    unrolling = Unrolling.of(config, "denoiser", SCHEDULE)
+    follows = [batch[0].follows for batch in itertools.islice(unrolling.batches(ordinary, 0, 0, 1), 60)]
+    assert max(len(list(run)) for follow, run in itertools.groupby(follows) if follow) == num_frames
+
+
 def _targets(batches: list[list[Window]]) -> list[tuple[bytes, bool]]:
     return [(window.target.tobytes(), window.follows) for windows in batches for window in windows]
 
