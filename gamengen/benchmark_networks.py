@@ -200,8 +200,8 @@ def _training(config: Config, game: GameSpec, measure: Measure) -> dict[str, Any
         "train_tflops": round(achieved / 1e12, 2),
         "peak_tflops_measured": round(measured / 1e12, 1),
         "peak_tflops_nominal": round(nominal / 1e12, 1),
-        "mfu_of_measured_peak": round(achieved / measured, 3),
-        "mfu_of_nominal_peak": round(achieved / nominal, 3),
+        "mfu_of_measured_peak": float(f"{achieved / measured:.3g}"),
+        "mfu_of_nominal_peak": float(f"{achieved / nominal:.3g}"),
         "train_memory_gb": _peak_memory(measure.device),
     }
 
