@@ -15,7 +15,7 @@ from gamengen.train import states
 from gamengen.train.loop import fit
 
 CPU = torch.device("cpu")
-TWENTY = {"steps": 20, "accumulation": 2, "learning_rate": 1e-3, "checkpoint_every": 10}
+TWENTY = {"steps": 20, "accumulation": 2, "checkpoint_every": 10}
 
 
 def _alone(network: nn.Module) -> nn.Module:
@@ -28,7 +28,7 @@ def _fit(config, file: str, state=None, wrap=_alone, rank: int = 0, world: int =
     changes = {
         "steps": 4,
         "optimizer": "adamw",
-        "learning_rate": 1e-2,
+        "learning_rate": 1e-3,
         "checkpoint_every": 2,
         "log_every": 1,
         **changes,
@@ -78,8 +78,9 @@ def _worker(rank: int, config, folder: str) -> None:
 def test_two_workers_learn_as_one(made, tmp_path: Path) -> None:
     """20 steps with copies, in two parts each, and 4 with halves: the same losses but for rounding.
 
-    Adam makes of the rounding of a gradient near zero a step of full size, 0.01 with halves, so that single weights
-    differ by more: the root of the mean square is compared, which other windows or noise bring to 1e-3 and more.
+    Adam makes of the rounding of a gradient near zero a step of full size, so that single weights differ by more: the
+    root of the mean square is compared, which other windows or noise bring to 1e-3 (and a loss to a fifth more). The
+    learning rate is low, or in one training of ten such steps add up to more than rounding.
     """
     torch.multiprocessing.spawn(_worker, (made, str(tmp_path)), nprocs=2)
     result = torch.load(tmp_path / "result.pt", weights_only=True)
@@ -89,7 +90,7 @@ def test_two_workers_learn_as_one(made, tmp_path: Path) -> None:
         assert losses == pytest.approx(expected_losses, rel=1e-4)
         assert len(losses) == changes.get("steps", 4)
         differences = torch.cat([(weights[name] - value).flatten() for name, value in expected.items()])
-        assert differences.square().mean().sqrt() < 2e-5
+        assert differences.square().mean().sqrt() < 1e-5
 
 
 def test_blocks_are_the_entries_of_lists() -> None:
