@@ -126,7 +126,7 @@ def _bare_steps(config: Config, objective: Objective, device: torch.device) -> I
     dtype = precision(config.train.precision, device)
     optimizers = make_optimizers(network, config.train.denoiser)
     batch = tuple(part.to(device) for part in next(objective.batches(0, 0, 1)))
-    context, actions, target, *_ = objective.prepare(network, batch, 0, slice(0, size))
+    context, actions, target, *_ = objective.prepare(batch, 0, slice(0, size))
     targets = target.repeat(config.train.denoiser.draws_per_window, 1, 1, 1)
     context, noisy, wanted = (torch.randn(part.shape, device=device) for part in (context, targets, targets))
     timestep = torch.full((len(noisy),), config.sampler.timesteps[0], device=device)

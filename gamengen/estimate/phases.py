@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from gamengen import envs
 from gamengen.collect.holding import frames_per_decision
-from gamengen.config import Config, StageConfig, WindowStage
+from gamengen.config import Config, SamplerConfig, StageConfig, WindowStage
 from gamengen.estimate import memory
 from gamengen.estimate.hardware import BYTES_PER_PIXEL, RECORDED_PER_CORE, Device
 from gamengen.estimate.networks import Networks, num_gpus
@@ -56,7 +56,7 @@ def of(config: Config, game: GameSpec, networks: Networks, device: Device, mfu: 
     latents = frames * math.prod(networks.latent_shape) * LATENT_BYTES
     encoded = frames * networks.encode.flops
     phases.append(Phase("encode", frames, latents, encoded, encoders, seconds, config.encode.use_gpu))
-    flops = 3 * networks.window.flops + _unrolled_flops(train.denoiser, networks)
+    flops = 3 * networks.window.flops + _unrolled_flops(train.denoiser, config.sampler, networks)
     phases.append(_stage("denoiser", train.denoiser, config, speed, flops, networks.denoiser))
     flops = _distill_flops(config, networks)
     phases.append(_stage("distill", train.distill, config, speed, flops, networks.denoiser))
@@ -68,12 +68,12 @@ def of(config: Config, game: GameSpec, networks: Networks, device: Device, mfu: 
     return phases
 
 
-def _unrolled_flops(settings: WindowStage, networks: Networks) -> float:
+def _unrolled_flops(settings: WindowStage, sampler: SamplerConfig, networks: Networks) -> float:
     """Return the operations of the frames that a network makes itself for an example, the mean over a stage's steps."""
     if not settings.unrolled_steps:
         return 0.0
     frames = settings.unrolled_steps / settings.steps / settings.unrolled_every
-    return frames * (networks.condition.flops + networks.denoise.flops)
+    return frames * networks.sample_flops(sampler)
 
 
 def _distill_flops(config: Config, networks: Networks) -> float:
@@ -88,7 +88,8 @@ def _distill_flops(config: Config, networks: Networks) -> float:
     generator = 3 * call + scores + (teacher if settings.regression_weight else 0.0)
     matching = (settings.fake_score_steps * fake + generator) / turns
     share = settings.matching_steps / settings.steps
-    return share * matching + (1 - share) * (teacher + 3 * call) + _unrolled_flops(settings, networks)
+    unrolled = _unrolled_flops(settings, config.fast_sampler, networks)
+    return share * matching + (1 - share) * (teacher + 3 * call) + unrolled
 
 
 def _count(workers: int | str, config: Config) -> int:

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gamengen.checkpoint import build_sampler
 from gamengen.config import Config, WindowStage
 from gamengen.data.stream import Stream, WindowSource
 from gamengen.data.window import Window, WindowRules
 from gamengen.game import GameSpec
 from gamengen.models import autoencoders, denoisers, diffusion
-from gamengen.models.diffusion import Augmentation, Draws, Schedule
+from gamengen.models.diffusion import Draws
 from gamengen.train.loop import Batch, Objective
 from gamengen.train.unrolling import Unrolling, nearness
 
@@ -84,22 +85,23 @@ def objective(config: Config, game: GameSpec, shard_list: Sequence[str]) -> Obje
     """Build the stage."""
     settings, noise = config.train.denoiser, config.diffusion
     latents = latent_shape(config, game)
-    schedule = Schedule.create(**scheduler_settings(config)["schedule"])
-    augmentation = Augmentation(**scheduler_settings(config)["augmentation"])
-    unrolling = Unrolling.of(config, "denoiser", schedule)
+    sampler = build_sampler(scheduler_settings(config))
+    unrolling = Unrolling.of(config, "denoiser", sampler)
     if not settings.unrolled_tolerance > 0:
         raise ValueError(f"train.denoiser.unrolled_tolerance, got {settings.unrolled_tolerance}; expected more than 0.")
     stream = windows(config, settings, game, shard_list)
     shape = (settings.batch_size, config.denoiser.context_length, *latents)
-    schedule_on = functools.cache(schedule.to)
+    schedule_on = functools.cache(sampler.schedule.to)
+    network = build(config, game, latents)
+    network.load_pretrained()
 
     @functools.lru_cache(maxsize=1)  # for all parts of a step
     def draws_of(step: int, device: torch.device) -> Draws:
-        visited, seed = config.sampler.timesteps, config.seed * 1_000_003 + step
+        visited, seed = sampler.timesteps, config.seed * 1_000_003 + step
         number = settings.draws_per_window
         return Draws.sample(shape, noise.num_train_timesteps, visited, noise.start_fraction, seed, number, device)
 
-    def prepare(network: nn.Module, batch: Batch, step: int, examples: slice) -> Batch:
+    def prepare(batch: Batch, step: int, examples: slice) -> Batch:
         context, actions, target, follows = batch
         context, target = context.float(), target.float()
         past = unrolling(network, context, actions, follows, step, examples)
@@ -110,10 +112,8 @@ def objective(config: Config, game: GameSpec, shard_list: Sequence[str]) -> Obje
         context, actions, target, weight = batch
         draws = draws_of(step, target.device).part(examples)
         inputs = context, actions, target, draws, weight
-        return diffusion.loss(network, schedule_on(target.device), augmentation, *inputs).mean()
+        return diffusion.loss(network, schedule_on(target.device), sampler.augmentation, *inputs).mean()
 
-    network = build(config, game, latents)
-    network.load_pretrained()
     return Objective(network, functools.partial(batches, stream, unrolling), loss, prepare)
 
 

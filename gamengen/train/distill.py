@@ -142,7 +142,8 @@ def objective(config: Config, game: GameSpec, shard_list: Sequence[str], teacher
 
     student = Student(copy(), copy() if settings.matching_steps else None)
     sampler = build_sampler(denoiser_stage.scheduler_settings(config))
-    unrolling = Unrolling.of(config, "distill", sampler.schedule)
+    played_by = build_sampler(denoiser_stage.scheduler_settings(config, fast=True))
+    unrolling = Unrolling.of(config, "distill", played_by)
     stream = denoiser_stage.windows(config, settings, game, shard_list)
     first = int(_LEAST_TIMESTEP * noise.num_train_timesteps)
 
@@ -159,10 +160,9 @@ def objective(config: Config, game: GameSpec, shard_list: Sequence[str], teacher
         )
         return dataclasses.replace(draws, timestep=draws.timestep.clamp_min(first))
 
-    def prepare(network: nn.Module, batch: Batch, step: int, examples: slice) -> Batch:
+    def prepare(batch: Batch, step: int, examples: slice) -> Batch:
         context, actions, _, follows = batch
-        generator = functools.partial(network, "generator")
-        return unrolling(generator, context.float(), actions, follows, step, examples), actions
+        return unrolling(student.generator, context.float(), actions, follows, step, examples), actions
 
     def loss(network: nn.Module, batch: Batch, step: int, examples: slice) -> Tensor:
         context, actions = batch

@@ -31,14 +31,14 @@ class Objective:
         loss: (network, batch, step, examples) -> scalar, the mean over the batch, which lies on the network's device
             and holds the examples `examples` of the step's global batch. What is random depends on the step and on an
             example's place in the global batch alone: neither the number of workers nor accumulation changes it.
-        prepare: (network, batch, step, examples) -> batch, what the network itself adds to a batch before it learns
-            from it; runs without gradients. What it computes does not count for MFU.
+        prepare: (batch, step, examples) -> batch, what the network itself adds to a batch before it learns from it;
+            runs without gradients, and equally often on all workers. What it computes does not count for MFU.
     """
 
     network: nn.Module
     batches: Callable[[int, int, int], Iterator[Batch]]
     loss: Callable[[nn.Module, Batch, int, slice], Tensor]
-    prepare: Callable[[nn.Module, Batch, int, slice], Batch] = lambda network, batch, step, examples: batch
+    prepare: Callable[[Batch, int, slice], Batch] = lambda batch, step, examples: batch
 
 
 def fit(
@@ -82,7 +82,7 @@ def fit(
     batch = next(loaded)
     part, examples = _parts(batch, settings.accumulation, rank)[0]
     with autocast:
-        part = _prepared(objective, network, part, first, examples)
+        part = _prepared(objective, part, first, examples)
         work = flops.of_step(objective.loss, network, part, first, examples)
     meter = Meter(settings, first, work * settings.accumulation, flops.peak(device, precision), device, world)
     if compiled:
@@ -124,15 +124,15 @@ def _gradients(
     for number, (part, examples) in enumerate(parts, start=1):
         with _gradients_shared(parallel, number == len(parts)):
             with autocast:
-                part = _prepared(objective, parallel, part, step, examples)
+                part = _prepared(objective, part, step, examples)
                 loss = objective.loss(parallel, part, step, examples) / len(parts)
             loss.backward()
         yield loss
 
 
 @torch.no_grad()
-def _prepared(objective: Objective, network: nn.Module, part: Batch, step: int, examples: slice) -> Batch:
-    return objective.prepare(network, part, step, examples)
+def _prepared(objective: Objective, part: Batch, step: int, examples: slice) -> Batch:
+    return objective.prepare(part, step, examples)
 
 
 def _check_batch(settings: StageConfig, world: int) -> None:

@@ -12,17 +12,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gamengen.models.denoisers import Denoiser
 from gamengen.train.optimizers import Ema
 
 
 def shard(network: nn.Module) -> nn.Module:
-    """Share a network out over all workers, in place; each of its blocks is whole only while it computes."""
-    from torch.distributed.fsdp import fully_shard
+    """Share a network out over all workers, in place; each of its blocks is whole only while it computes.
+
+    A denoiser within it is shared out by itself, because sampling calls it and not what it is part of.
+    """
+    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
     network.to(memory_format=torch.contiguous_format)  # it shards no other
     for block in _blocks(network):
         fully_shard(block)
-    return fully_shard(network)
+    for denoiser in [module for module in network.modules() if isinstance(module, Denoiser)]:
+        fully_shard(denoiser)
+        for method in ("condition", "denoise"):
+            register_fsdp_forward_method(denoiser, method)
+    return network
 
 
 def _blocks(network: nn.Module) -> Iterator[nn.Module]:
@@ -56,9 +64,12 @@ def restore(state: dict[str, Any], network: nn.Module, optimizers: Sequence[torc
         from torch.distributed.checkpoint.state_dict import StateDictOptions, set_optimizer_state_dict
         from torch.distributed.tensor import distribute_tensor
 
-        options = StateDictOptions(full_state_dict=True)
+        options = StateDictOptions(full_state_dict=True, strict=False)  # what had no gradient yet has no state
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
             set_optimizer_state_dict(network, optimizer, saved, options=options)
+            for name, parameter in network.named_parameters():
+                if name not in saved["state"]:
+                    optimizer.state.pop(parameter, None)  # it was given that of a step
         for name, value in ema.weights.items():
             there = state["ema"][name].to(value.device)
             is_shared = hasattr(value, "placements")

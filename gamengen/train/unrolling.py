@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from gamengen.config import Config, WindowStage
 from gamengen.data.stream import ChainSource, Stream
 from gamengen.data.window import Window
-from gamengen.models.diffusion import Schedule
+from gamengen.models.denoisers import Denoiser
+from gamengen.models.sampler import Sampler
 from gamengen.train import workers
 
 _AROUND = 5  # positions and side, over which it is judged how far off a frame is
@@ -37,23 +38,23 @@ class Unrolling:
     In play every past is the network's own work, and a fault that it does not undo goes on: a status bar gets a little
     paler with every frame. Noise on the context stands for faults of any kind; those that a network really makes are of
     a few kinds, and it learns to go back from them if it sees them. A chain shows it what comes of them after any
-    number of frames, for the price of making one. The gradient is that of the next frame alone (the pushforward trick;
-    Brandstetter et al., "Message Passing Neural PDE Solvers").
+    number of frames, for the price of making one. Frames are made as in play, by the same sampler: another one's
+    faults are others. The gradient is that of the next frame alone (the pushforward trick; Brandstetter et al.,
+    "Message Passing Neural PDE Solvers").
 
     A chain begins with a recorded past and ends with its episode, after `num_frames` made, and wherever a checkpoint is
     written, which so need not hold it.
 
     Attributes:
+        sampler: makes the frames.
         begin: the first step with chains.
-        timestep: at which a frame is made in a single step.
         every: the windows of a global batch that are chains: each `every`-th.
         num_frames: that are made in a chain, at most; 0 where nothing is unrolled.
     """
 
     stage: str
-    schedule: Schedule
+    sampler: Sampler
     begin: int
-    timestep: int
     batch_size: int
     context_length: int
     every: int
@@ -63,8 +64,8 @@ class Unrolling:
     _last: dict[int, _Step] = field(default_factory=dict, init=False, repr=False)  # by where a part of a batch begins
 
     @classmethod
-    def of(cls, config: Config, stage: Literal["denoiser", "distill"], schedule: Schedule) -> Unrolling:
-        """Return what a stage of a run unrolls.
+    def of(cls, config: Config, stage: Literal["denoiser", "distill"], sampler: Sampler) -> Unrolling:
+        """Return what a stage of a run unrolls, with the sampler by which its network is played.
 
         Raises:
             ValueError: settings that nothing can be made of, more `unrolled_steps` than there are, workers whose parts
@@ -83,9 +84,8 @@ class Unrolling:
             )
         unrolling = cls(
             stage,
-            schedule,
+            sampler,
             settings.steps - unrolled,
-            (config.fast_sampler if stage == "distill" else config.sampler).timesteps[0],
             settings.batch_size,
             config.denoiser.context_length,
             settings.unrolled_every,
@@ -113,18 +113,11 @@ class Unrolling:
             yield examples
 
     def __call__(
-        self,
-        network: Callable[..., Tensor],
-        context: Tensor,
-        actions: Tensor,
-        follows: Tensor,
-        step: int,
-        examples: slice,
+        self, network: Denoiser, context: Tensor, actions: Tensor, follows: Tensor, step: int, examples: slice
     ) -> Tensor:
         """Return the pasts [B, L, C, h, w] of a part of the step's global batch.
 
         Args:
-            network: a `Denoiser`, or what calls one like it; all workers call it equally often.
             context: float [B, L, C, h, w], recorded latents; actions: int [B, L].
             follows: bool [B], see `Window`.
 
@@ -145,18 +138,13 @@ class Unrolling:
         context[own] = past
         return context
 
-    def _made(self, network: Callable[..., Tensor], last: _Step, examples: slice) -> Tensor:
+    def _made(self, network: Denoiser, last: _Step, examples: slice) -> Tensor:
         """Return the frames [B, C, h, w] that the network makes of what it saw in the step before."""
-        past = last.past
-        timestep = torch.full((len(past),), self.timestep, device=past.device)
-        signal, sigma = self.schedule.scales(self.timestep)
         # a seed of its own: from `Draws`' seed the target's noise would be this noise, a few positions on
         seed = int(np.random.default_rng([self.seed, last.number]).integers(2**63))
-        generator = torch.Generator(past.device).manual_seed(seed)
-        white = torch.randn(self.batch_size, *past.shape[2:], generator=generator, device=past.device)
-        noise = self.schedule.noise(white[examples][:: self.every])
-        no_noise = torch.zeros_like(timestep)  # the bucket of the context
-        return signal * noise - sigma * network(noise, timestep, past, last.actions, no_noise).float()
+        generator = torch.Generator(last.past.device).manual_seed(seed)
+        noise = torch.randn(self.batch_size, *last.past.shape[2:], generator=generator, device=last.past.device)
+        return self.sampler(network, last.past, last.actions, noise[examples][:: self.every])
 
     def _check_part(self, size: int) -> None:
         if size % self.every:

@@ -60,14 +60,16 @@ def test_the_paper_s_sizes_give_the_paper_s_figures(tmp_path: Path) -> None:
 def test_frames_of_the_network_s_own_are_counted(tmp_path: Path, stage: str) -> None:
     def counted(*overrides: str) -> tuple[float, float]:
         settings = [f"train.{stage}.{setting}" for setting in ("steps=8", "batch_size=4", *overrides)]
-        found = estimate(load_tiny(tmp_path, *settings), "H200")
+        config = load_tiny(tmp_path, *settings)
+        found = estimate(config, "H200")
         row = next(row for row in found["phases"] if row["name"] == stage)
-        return row["flops"], found["gflops"]["past"] + found["gflops"]["step"]
+        sampler = config.fast_sampler if stage == "distill" else config.sampler
+        return row["flops"], found["gflops"]["past"] + len(sampler.timesteps) * found["gflops"]["step"]
 
     without, _ = counted()
     with_them, frame = counted("unrolled_steps=2", "unrolled_every=2")
     made = 2 * 2  # steps, frames of each
-    assert with_them - without == pytest.approx(made * frame * 1e9, abs=made * 1e6)  # two figures are rounded
+    assert with_them - without == pytest.approx(made * frame * 1e9, abs=made * 3e6)  # two figures are rounded
 
 
 @pytest.mark.parametrize(("name", "options"), [("small_unet", None), ("unet", SMALL_UNET)])

@@ -139,7 +139,7 @@ def test_it_learns(made, optimizer: str, rate: float) -> None:
         total = 0.0
         with torch.no_grad():
             for step, batch in enumerate(itertools.islice(objective.batches(0, 0, 1), 4)):
-                batch = objective.prepare(objective.network, batch, step, slice(0, 4))
+                batch = objective.prepare(batch, step, slice(0, 4))
                 total += float(objective.loss(objective.network, batch, step, slice(0, 4)))
         return total
 
@@ -218,7 +218,7 @@ def test_two_workers_halves_make_the_whole_loss(made, stage: str) -> None:
     def loss(rank: int, world: int) -> float:
         share = 4 // world
         step = 3, slice(rank * share, (rank + 1) * share)
-        batch = objective.prepare(objective.network, next(objective.batches(3, rank, world)), *step)
+        batch = objective.prepare(next(objective.batches(3, rank, world)), *step)
         return objective.loss(objective.network, batch, *step).item()
 
     halves = [loss(rank, 2) for rank in range(2)]

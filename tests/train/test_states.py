@@ -10,21 +10,24 @@ import torch
 from torch import nn
 
 from gamengen.data import shards
-from gamengen.train import denoiser as stage
+from gamengen.train import denoiser as denoiser_stage
+from gamengen.train import distill as distill_stage
 from gamengen.train import states
-from gamengen.train.loop import fit
+from gamengen.train.loop import Objective, fit
 
 CPU = torch.device("cpu")
 TWENTY = {"steps": 20, "accumulation": 2, "checkpoint_every": 10}
+SHARED = {"shared": {}, "distilled": {"distills": True, "matching_steps": 2}}
 
 
 def _alone(network: nn.Module) -> nn.Module:
     return network
 
 
-def _fit(config, file: str, state=None, wrap=_alone, rank: int = 0, world: int = 1, **changes):
+def _fit(config, file: str, state=None, wrap=_alone, rank: int = 0, world: int = 1, distills=False, **changes):
     """Train 4 steps with pasts of the network's own, write the state after 2 to a file, and return the averaged weights
     and the losses."""
+    stage = "distill" if distills else "denoiser"
     changes = {
         "steps": 4,
         "optimizer": "adamw",
@@ -37,12 +40,11 @@ def _fit(config, file: str, state=None, wrap=_alone, rank: int = 0, world: int =
         "unrolled_steps": changes["steps"],
         "unrolled_every": 1,
         "unrolled_frames": 9,
-        "unrolled_tolerance": 1.0,
     }
-    settings = dataclasses.replace(config.train.denoiser, **unrolled, **changes)
-    config = dataclasses.replace(config, train=dataclasses.replace(config.train, denoiser=settings))
+    settings = dataclasses.replace(getattr(config.train, stage), **unrolled, **changes)
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, **{stage: settings}))
     torch.manual_seed(0)
-    objective = stage.objective(config, config.game_spec(), shards.find(f"{config.folder}/latents"))
+    objective = _objective(config, stage)
     losses: list[float] = []
 
     def save(step: int, get_state) -> None:
@@ -57,26 +59,41 @@ def _fit(config, file: str, state=None, wrap=_alone, rank: int = 0, world: int =
     return weights, losses
 
 
+def _objective(config, stage: str) -> Objective:
+    inputs = config, config.game_spec(), shards.find(f"{config.folder}/latents")
+    if stage == "denoiser":
+        return denoiser_stage.objective(*inputs)
+    teacher = denoiser_stage.build(*inputs[:2], denoiser_stage.latent_shape(*inputs[:2]))
+    with torch.no_grad():
+        for parameter in teacher.parameters():  # there are zeros, behind which nothing would learn
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return distill_stage.objective(*inputs, teacher)
+
+
 def _worker(rank: int, config, folder: str) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     worker = {"rank": rank, "world": 2}
     copies = _fit(config, f"{folder}/copies.pt", wrap=nn.parallel.DistributedDataParallel, **worker, **TWENTY)
-    straight, losses = _fit(config, f"{folder}/state.pt", wrap=states.shard, **worker)
-    torch.distributed.barrier()
-    state = torch.load(f"{folder}/state.pt", weights_only=True)
-    assert all(state["network"][name].shape == value.shape for name, value in straight.items())
-    again, late = _fit(config, f"{folder}/again.pt", state, states.shard, **worker)
-    assert late == losses[2:]
-    assert all(torch.equal(straight[name], again[name]) for name in straight)
+    result = {"copies": copies}
+    for kind, settings in SHARED.items():
+        file = f"{folder}/{kind}.pt"
+        straight, losses = result[kind] = _fit(config, file, wrap=states.shard, **worker, **settings)
+        torch.distributed.barrier()
+        state = torch.load(file, weights_only=True)
+        assert all(state["network"][name].shape == value.shape for name, value in straight.items())
+        again, late = _fit(config, f"{folder}/again.pt", state, states.shard, **worker, **settings)
+        assert late == losses[2:]
+        assert all(torch.equal(straight[name], again[name]) for name in straight)
     if rank == 0:
-        torch.save({"copies": copies, "shared": (straight, losses)}, f"{folder}/result.pt")
+        torch.save(result, f"{folder}/result.pt")
     torch.distributed.destroy_process_group()
 
 
 @pytest.mark.slow
 def test_two_workers_learn_as_one(made, tmp_path: Path) -> None:
-    """20 steps with copies, in two parts each, and 4 with halves: the same losses but for rounding.
+    """20 steps with copies, in two parts each, and 4 with halves, also of distillation: the same losses but for
+    rounding.
 
     Adam makes of the rounding of a gradient near zero a step of full size, so that single weights differ by more: the
     root of the mean square is compared, which other windows or noise bring to 1e-3 (and a loss to a fifth more). The
@@ -84,7 +101,7 @@ def test_two_workers_learn_as_one(made, tmp_path: Path) -> None:
     """
     torch.multiprocessing.spawn(_worker, (made, str(tmp_path)), nprocs=2)
     result = torch.load(tmp_path / "result.pt", weights_only=True)
-    for kind, changes in (("copies", TWENTY | {"accumulation": 1}), ("shared", {})):
+    for kind, changes in {"copies": TWENTY | {"accumulation": 1}, **SHARED}.items():
         expected, expected_losses = _fit(made, str(tmp_path / "alone.pt"), **changes)
         weights, losses = result[kind]
         assert losses == pytest.approx(expected_losses, rel=1e-4)

@@ -14,31 +14,35 @@ from torch import Tensor, nn
 from gamengen.data import shards
 from gamengen.data.window import Window
 from gamengen.models import diffusion
+from gamengen.models.denoisers import Denoiser
 from gamengen.models.diffusion import Augmentation, Draws, Schedule
+from gamengen.models.sampler import Sampler
 from gamengen.train import denoiser as denoiser_stage
 from gamengen.train.unrolling import Unrolling, nearness
 
 SCHEDULE = Schedule.create(1000, 0.00085, 0.012, "scaled_linear", True)
+AUGMENTATION = Augmentation(max_level=0.3, num_buckets=10, clean_fraction=0.5, dropout=0.0)
+SAMPLER = Sampler(SCHEDULE, AUGMENTATION, (930, 600))
+AT_ONCE = Sampler(SCHEDULE, AUGMENTATION, (930,))
 UNROLLING = Unrolling(
-    "denoiser", SCHEDULE, 0, 930, batch_size=8, context_length=3, every=2, num_frames=96, checkpoint_every=100, seed=0
+    "denoiser", SAMPLER, 0, batch_size=8, context_length=3, every=2, num_frames=96, checkpoint_every=100, seed=0
 )
 ALL = slice(0, 8)
 
 
-class Alone(nn.Module):
+class Alone(Denoiser):
     """Sees each position by itself: its noised value, the one before, and the timestep."""
 
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.Sequential(nn.Linear(3, 32), nn.SiLU(), nn.Linear(32, 32), nn.SiLU(), nn.Linear(32, 1))
 
-    def forward(self, noisy: Tensor, timestep: Tensor, context: Tensor, *rest: Tensor) -> Tensor:
-        last = context[:, -1].repeat(len(noisy) // len(context), 1, 1, 1)
+    def denoise(self, noisy: Tensor, timestep: Tensor, context: Tensor, *rest: Tensor) -> Tensor:
         times = (timestep / 1000)[:, None, None, None].expand_as(noisy)
-        return self.layers(torch.stack([noisy, last, times], -1))[..., 0]
+        return self.layers(torch.stack([noisy, context[:, -1], times], -1))[..., 0]
 
 
-class Adds(nn.Module):
+class Adds(Denoiser):
     """Knows a game in which an action is added to all positions, but for a fault in every frame."""
 
     def __init__(self, fault: float = 0.0) -> None:
@@ -46,7 +50,7 @@ class Adds(nn.Module):
         self.fault = fault
         self.calls = 0
 
-    def forward(self, noisy: Tensor, timestep: Tensor, context: Tensor, actions: Tensor, level: Tensor) -> Tensor:
+    def denoise(self, noisy: Tensor, timestep: Tensor, context: Tensor, actions: Tensor, level: Tensor) -> Tensor:
         assert context.shape[1] == actions.shape[1] == 3
         assert not level.any()
         self.calls += 1
@@ -62,7 +66,7 @@ def _game(length: int = 30) -> tuple[Tensor, Tensor]:
 
 
 def _pasts(
-    unrolling: Unrolling, network: nn.Module, steps: range, begins: tuple[int, ...] = (), part: slice = ALL
+    unrolling: Unrolling, network: Denoiser, steps: range, begins: tuple[int, ...] = (), part: slice = ALL
 ) -> list[Tensor]:
     """Follow the recordings step by step; returns how far off the last frames of each step's pasts are [8, 3, 2, 6, 6].
 
@@ -87,7 +91,7 @@ def test_a_network_that_makes_no_fault_makes_what_was_recorded() -> None:
     off = _pasts(_unrolling(), network, range(20))
     assert off[-1].shape == (8, 3, 2, 6, 6)
     assert all(one.abs().max() < 1e-4 for one in off)
-    assert network.calls == 19  # one frame a step, after the first
+    assert network.calls == 19 * 2  # one frame a step, after the first, made in two
 
 
 def test_faults_add_up_along_every_other_window() -> None:
@@ -113,14 +117,14 @@ def test_a_step_may_be_asked_for_twice_where_training_begins_and_none_be_left_ou
 
 
 def test_without_steps_of_it_nothing_is_made(made) -> None:
-    unrolling = Unrolling.of(_with(made, "denoiser", unrolled_steps=0, steps=8), "denoiser", SCHEDULE)
+    unrolling = Unrolling.of(_with(made, "denoiser", unrolled_steps=0, steps=8), "denoiser", SAMPLER)
     assert not any(one.any() for one in _pasts(unrolling, Adds(0.1), range(20)))  # however long it is trained
 
 
 def test_parts_of_a_batch_are_those_of_the_whole() -> None:
     class Noisy(Adds):
-        def forward(self, noisy: Tensor, *inputs: Tensor) -> Tensor:
-            return super().forward(noisy, *inputs) + noisy  # what is made depends on the noise
+        def denoise(self, noisy: Tensor, *inputs: Tensor) -> Tensor:
+            return super().denoise(noisy, *inputs) + noisy  # what is made depends on the noise
 
     whole = _pasts(_unrolling(), Noisy(), range(5))
     for part in (slice(0, 2), slice(2, 6), slice(6, 8)):
@@ -134,7 +138,7 @@ def test_chains_take_their_places_in_a_stream_from_their_first_step_on(made) -> 
     shard_list = shards.find(f"{made.folder}/latents")
     settings = config.train.denoiser
     ordinary = denoiser_stage.windows(config, settings, config.game_spec(), shard_list)
-    unrolling = Unrolling.of(config, "denoiser", SCHEDULE)
+    unrolling = Unrolling.of(config, "denoiser", SAMPLER)
 
     def taken(step: int, count: int, rank: int = 0, world: int = 1) -> list[list[Window]]:
         return list(itertools.islice(unrolling.batches(ordinary, step, rank, world), count))
@@ -163,7 +167,7 @@ def test_so_many_frames_of_a_chain_are_made(made, num_frames: int) -> None:
     config = _with(made, "denoiser", steps=60, unrolled_steps=60, unrolled_every=4, unrolled_frames=num_frames)
     shard_list = shards.find(f"{made.folder}/latents")
     ordinary = denoiser_stage.windows(config, config.train.denoiser, config.game_spec(), shard_list)
-    unrolling = Unrolling.of(config, "denoiser", SCHEDULE)
+    unrolling = Unrolling.of(config, "denoiser", SAMPLER)
     follows = [batch[0].follows for batch in itertools.islice(unrolling.batches(ordinary, 0, 0, 1), 60)]
     assert max(len(list(run)) for follow, run in itertools.groupby(follows) if follow) == num_frames
 
@@ -202,7 +206,7 @@ def test_a_part_without_its_share_says_so() -> None:
 )
 def test_settings_that_do_not_go_together(made, stage: str, changes: dict[str, object], said: str) -> None:
     with pytest.raises(ValueError, match=said) as raised:
-        Unrolling.of(_with(made, stage, batch_size=12, **changes), stage, SCHEDULE)
+        Unrolling.of(_with(made, stage, batch_size=12, **changes), stage, SAMPLER)
     assert f"train.{stage}" in str(raised.value)
 
 
@@ -232,8 +236,7 @@ def _learnt(unrolled: bool, seed: int, steps: int = 600) -> Alone:
     network, generator = Alone(), torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(network.parameters(), 3e-3)
     rate = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
-    unrolling = Unrolling("denoiser", SCHEDULE, steps // 2, 930, 16, 1, 2, 96, checkpoint_every=steps, seed=seed)
-    augmentation = Augmentation(max_level=0.3, num_buckets=10, clean_fraction=0.5, dropout=0.0)
+    unrolling = Unrolling("denoiser", AT_ONCE, steps // 2, 16, 1, 2, 96, checkpoint_every=steps, seed=seed)
     nothing, chains = torch.zeros(16, 1, dtype=torch.long), torch.arange(16) % 2 == 0
     pictures = _pictures(16, generator)
     for step in range(steps):
@@ -245,7 +248,7 @@ def _learnt(unrolled: bool, seed: int, steps: int = 600) -> Alone:
                 past = unrolling(network, pictures, nothing, follows, step, slice(0, 16))
                 weight = nearness(past[:, -1], pictures[:, -1], tolerance=0.8)
         draws = Draws.sample((16, 1, 1, 4, 4), 1000, (930,), 0.9, step, 2)
-        loss = diffusion.loss(network, SCHEDULE, augmentation, past, nothing, pictures[:, 0], draws, weight)
+        loss = diffusion.loss(network, SCHEDULE, AUGMENTATION, past, nothing, pictures[:, 0], draws, weight)
         optimizer.zero_grad()
         loss.mean().backward()
         optimizer.step()
@@ -257,9 +260,8 @@ def _learnt(unrolled: bool, seed: int, steps: int = 600) -> Alone:
 def _lost(network: Alone, num_frames: int) -> float:
     """Return how far off the picture is after so many frames."""
     generator = torch.Generator().manual_seed(99)
-    pictures, timestep = _pictures(64, generator), torch.full((64,), 930)
+    pictures, nothing = _pictures(64, generator), torch.zeros(64, 1, dtype=torch.long)
     frames = pictures
     for _ in range(num_frames):
-        noise = torch.randn(64, 1, 4, 4, generator=generator)
-        frames = SCHEDULE.clean(noise, network(noise, timestep, frames), timestep)[:, None]
+        frames = AT_ONCE(network, frames, nothing, torch.randn(64, 1, 4, 4, generator=generator))[:, None]
     return float((frames - pictures).square().mean().sqrt())
