@@ -27,6 +27,8 @@ LABELS = {
     "psnr_ceiling": "the autoencoder's ceiling",
     "headroom": "share of the way from copying to the ceiling",
     "ssim": "next frame, SSIM",
+    "sharpness": "next frame, sharpness (mean modified Laplacian, grey levels)",
+    "sharpness_copy_last": "of a recorded one",
     "event_rate_ratio": "new events, as a share of the real game's",
     "crash_rate": "contacts that end in game over",
     "stuck_rollouts": "rollouts stuck in game over",

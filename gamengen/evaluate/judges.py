@@ -21,16 +21,20 @@ _Metric = TypeVar("_Metric")
 
 @dataclass
 class Scores:
-    """How near pictures come to the recorded ones, one value each, all of one shape; NaN where not measured."""
+    """How near pictures come to the recorded ones, one value each, all of one shape; NaN where not measured.
+
+    `sharpness` is of the picture alone, and to be held against that of a copy, which is a recorded one.
+    """
 
     psnr: np.ndarray
     ssim: np.ndarray
     lpips: np.ndarray
+    sharpness: np.ndarray
 
 
 @dataclass(frozen=True)
 class Judges:
-    """PSNR and SSIM, and what needs weights: None where those are missing, and `reasons` says why by metric."""
+    """PSNR, SSIM, sharpness, and what needs weights: None where those are missing, and `reasons` says why by metric."""
 
     lpips: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
     videos: Callable[[np.ndarray], np.ndarray] | None = None
@@ -54,4 +58,4 @@ class Judges:
     def score(self, frames: np.ndarray, real: np.ndarray) -> Scores:
         """Compare frames with the recorded ones, uint8 [N, H, W, 3] twice -> [N]."""
         lpips = np.full(len(frames), np.nan) if self.lpips is None else self.lpips(frames, real)
-        return Scores(metrics.psnr(frames, real), metrics.ssim(frames, real), lpips)
+        return Scores(metrics.psnr(frames, real), metrics.ssim(frames, real), lpips, metrics.sharpness(frames))

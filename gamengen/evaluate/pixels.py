@@ -165,7 +165,7 @@ def by_horizon(
 
 def _by_horizon(batch: Sequence[Start], frames: Any, horizons: Sequence[int], judges: Judges, visible: Any) -> Scores:
     """Score the frames [N, H, W, 3] of each horizon: [N, horizons]."""
-    result = Scores(*(np.full((len(batch), len(horizons)), np.nan) for _ in range(3)))
+    result = Scores(*(np.full((len(batch), len(horizons)), np.nan) for _ in Scores.__dataclass_fields__))
     for column, step in enumerate(horizons):
         rows = [row for row, start in enumerate(batch) if len(start.future(step)) == step]
         if rows:

@@ -30,7 +30,7 @@ td:first-child, th:first-child { text-align: left } img, video { width: 100%; im
 .peers td:last-child { text-align: left; font-size: 12px } h3 { margin-bottom: 0 }
 .plots img { width: 49%; image-rendering: auto }
 """
-_ROWS: tuple[tuple[str | tuple[str, ...], str, str], ...] = (  # key, words, format
+_PICTURES = (  # key, words, format
     ("psnr", "PSNR of the next frame, dB", ".2f"),
     ("psnr_copy_last", "… of a copy of the last frame", ".2f"),
     ("psnr_ceiling", "… of the autoencoder (ceiling)", ".2f"),
@@ -42,6 +42,11 @@ _ROWS: tuple[tuple[str | tuple[str, ...], str, str], ...] = (  # key, words, for
     ("lpips", "LPIPS of the next frame (lower is better)", ".4f"),
     ("lpips_copy_last", "… of a copy of the last frame", ".4f"),
     ("lpips_ceiling", "… of the autoencoder (ceiling)", ".4f"),
+    ("sharpness", "sharpness of the next frame, grey levels", ".2f"),
+    ("sharpness_copy_last", "… of a copy of the last frame, a recorded one", ".2f"),
+    ("sharpness_ceiling", "… of the autoencoder (ceiling)", ".2f"),
+)
+_PLAY: tuple[tuple[str | tuple[str, ...], str, str], ...] = (
     (("action_following", "next_frame"), "new actions seen in the next frame, by inverse dynamics", ".0%"),
     (("action_following", "on_its_own"), "… after 8 frames on its own", ".0%"),
     (("action_following", "real"), "… in the recorded frame (ceiling)", ".0%"),
@@ -61,7 +66,8 @@ _LIMITS_OF_PIXELS = """
 mean. PSNR is the mean over frames, identical frames count as 60&nbsp;dB. <b>Horizons</b>: the model goes on from its
 own frames with the recorded actions; &ldquo;holding&rdquo; repeats the last recorded frame. After a random event the
 recorded future is only one of many, so that a good model need not match it. PSNR says nothing about whether the game
-stays a game.</p>
+stays a game, and is highest for the mean of all that may be, a blurred picture: <b>sharpness</b>, the mean modified
+Laplacian of a picture by itself, tells how far from it one is. Noise is sharp, too; look at the pictures.</p>
 <p><b>Inverse dynamics</b>: a small network that has learnt from recorded play to tell the action from two frames. It
 is asked about moments a frame after the player changed the action, every action counting the same. Its score on
 recorded frames is the ceiling; in a copy of the last frame it can only guess. It has never seen generated frames: a
@@ -132,16 +138,8 @@ def _table(summary: Mapping[str, Any]) -> str:
     columns = {"normal mode": summary, "1-step mode": summary["fast"], "real game": summary["real"]}
     columns = {name: column for name, column in columns.items() if column}
     followed = [(key, f"{key.removesuffix('_followed')} is followed", ".0%") for key in summary if "_followed" in key]
-    horizons = [
-        (
-            ("psnr_by_horizon", horizon),
-            f"PSNR after {horizon} frames on its own (holding: {hold or float('nan'):.2f})",
-            ".2f",
-        )
-        for horizon, hold in summary["psnr_hold_by_horizon"].items()
-    ]
     lines = []
-    for key, words, form in [*_ROWS[:11], *horizons, *_fvd(summary), *followed, *_ROWS[11:]]:
+    for key, words, form in [*_PICTURES, *_horizons(summary), *_fvd(summary), *followed, *_PLAY]:
         cells = [cell(column, key, form) for column in columns.values()]
         if any(cell != NOTHING for cell in cells):
             lines.append(f"<tr><td>{words}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
@@ -152,6 +150,16 @@ def _table(summary: Mapping[str, Any]) -> str:
     head = "".join(f"<th>{name}</th>" for name in columns)
     notes = _reasons(summary.get("reasons", {}))
     return f"<p>{sizes}.</p><table><tr><th></th>{head}</tr>{''.join(lines)}</table>{notes}"
+
+
+def _horizons(summary: Mapping[str, Any]) -> list[tuple[tuple[str, str], str, str]]:
+    """Return the rows of farther frames."""
+    rows = []
+    for name, words in (("psnr", "PSNR"), ("sharpness", "sharpness")):
+        for horizon, hold in summary[f"{name}_hold_by_horizon"].items():
+            said = f"{words} after {horizon} frames on its own (holding: {hold or float('nan'):.2f})"
+            rows.append(((f"{name}_by_horizon", horizon), said, ".2f"))
+    return rows
 
 
 def _fvd(summary: Mapping[str, Any]) -> list[tuple[tuple[str, str, str], str, str]]:

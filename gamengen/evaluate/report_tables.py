@@ -43,6 +43,8 @@ _COLUMNS = (
     ("lpips", "LPIPS", ".3f"),
     ("lpips_copy_last", "copy of the last", ".3f"),
     ("lpips_ceiling", "ceiling", ".3f"),
+    ("sharpness", "sharpness", ".2f"),
+    ("sharpness_copy_last", "copy of the last", ".2f"),
 )
 
 

@@ -30,7 +30,7 @@ def of_model(config: Config, figures: ModelFigures, real: RealFigures | None, pr
     room = float(np.mean(base.ceiling.psnr - base.copy_last.psnr))
     summary["psnr_gain"], intervals["psnr_gain"] = statistics.mean(gain), statistics.interval(gain)
     summary["headroom"] = statistics.rounded(np.mean(gain) / room) if room > 0 else None
-    for name in ("psnr", "lpips"):
+    for name in ("psnr", "lpips", "sharpness"):
         for suffix, scores in (("", figures.horizons.scores), ("_hold", base.hold)):
             values, key = getattr(scores, name), f"{name}{suffix}_by_horizon"
             summary[key] = statistics.by_horizon(config.evaluate.horizons, values, statistics.mean)

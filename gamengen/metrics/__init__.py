@@ -1,4 +1,5 @@
-"""How alike two pictures are, and how sure a mean is: plain functions over arrays, of no game and no phase.
+"""How alike two pictures are, how sharp one is, and how sure a mean is: plain functions over arrays, of no game and no
+phase.
 
 Metrics that need trained weights have files of their own: `perceptual` (LPIPS) and `fvd`.
 """
@@ -67,6 +68,23 @@ def _blurs(channels: int) -> tuple[torch.Tensor, torch.Tensor]:
     line = torch.exp(-offsets.double().square() / (2 * _SIGMA**2))
     line = (line / line.sum()).float().expand(channels, 1, _WINDOW)
     return line[..., None].contiguous(), line[:, :, None].contiguous()
+
+
+def sharpness(frames: np.ndarray) -> np.ndarray:
+    """Return how sharp each frame is, uint8 [N, H, W, 3] -> float64 [N], in grey levels: 0 for one of a single colour.
+
+    Nayar and Nakagawa 1994, "Shape from Focus": the modified Laplacian |2 I - I_left - I_right| + |2 I - I_up - I_down|
+    of the mean of the channels, the mean over positions. PSNR and SSIM are best for the mean of all pictures that may
+    be, which is blurred; this tells one from a picture.
+    """
+    check_frames(frames, frames)
+    return np.array([_sharpness(frame) for frame in frames], np.float64)
+
+
+def _sharpness(frame: np.ndarray) -> float:
+    grey = frame.mean(axis=-1, dtype=np.float32)
+    across, down = (np.abs(np.diff(grey, 2, axis)).mean(dtype=np.float64) for axis in (1, 0))
+    return float(across + down)
 
 
 def bootstrap_interval(

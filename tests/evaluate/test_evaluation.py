@@ -16,6 +16,7 @@ from tests.evaluate.conftest import save_untrained
 
 KEYS = {
     "psnr", "psnr_copy_last", "psnr_ceiling", "headroom", "ssim", "psnr_by_horizon", "psnr_hold_by_horizon",
+    "sharpness", "sharpness_copy_last", "sharpness_ceiling", "sharpness_by_horizon", "sharpness_hold_by_horizon",
     "jump_followed", "duck_followed", "event_rate_ratio", "crash_rate", "stuck_rollouts", "static_psnr_500",
     "num_windows", "num_rollouts",
 }  # fmt: skip

@@ -73,10 +73,13 @@ def test_figures_of_a_perfect_model_and_of_copying(run: Config, episodes: list, 
     if perfect:
         assert result["psnr"] == 60.0 and result["ssim"] == pytest.approx(1) and result["headroom"] == 1.0
         assert result["psnr_by_horizon"] == {"1": 60.0, "4": 60.0}
+        assert result["sharpness"] == result["sharpness_ceiling"] > 0
         assert all((real == generated).all() for real, generated in horizons.clips)
     else:
         assert result["psnr"] == result["psnr_copy_last"] < 40 and result["headroom"] == 0.0
         assert result["psnr_by_horizon"] == result["psnr_hold_by_horizon"]
+        assert result["sharpness"] == result["sharpness_copy_last"] > 0
+        assert result["sharpness_by_horizon"] == result["sharpness_hold_by_horizon"]
         assert base.hold.psnr[:, 1].mean() < base.hold.psnr[:, 0].mean()
     for key in ("psnr", "psnr_copy_last", "ssim", "psnr_gain"):
         low, high = result["intervals"][key]

@@ -44,6 +44,18 @@ def test_ssim_by_the_definition_at_one_position() -> None:
     assert metrics.ssim(a, a) == pytest.approx([1.0], abs=1e-5)
 
 
+def test_sharpness_of_edges_noise_and_blur() -> None:
+    assert metrics.sharpness(frames(100)) == pytest.approx([0.0, 0.0])
+    edge = frames(0, (1, 16, 24, 3))
+    edge[:, :, 12:] = 110  # both columns beside the edge are off by its height, of 22 that have two neighbours
+    assert metrics.sharpness(edge) == pytest.approx([2 * 110 / 22])
+    ramp = np.broadcast_to(np.arange(24, dtype=np.uint8)[:, None] * 7, (1, 16, 24, 3))
+    assert metrics.sharpness(ramp) == pytest.approx([0.0])
+    noise = np.random.default_rng(0).integers(0, 256, (3, 16, 24, 3), dtype=np.uint8)
+    mean = noise.mean(axis=0, keepdims=True).astype(np.uint8)
+    assert metrics.sharpness(mean)[0] < 0.7 * metrics.sharpness(noise).min()
+
+
 def test_bootstrap_interval_holds_the_mean_and_narrows() -> None:
     values = np.random.default_rng(1).normal(5, 1, 1000)
     low, high = metrics.bootstrap_interval(values)
