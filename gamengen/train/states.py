@@ -17,9 +17,10 @@ from gamengen.train.optimizers import Ema
 
 
 def shard(network: nn.Module) -> nn.Module:
-    """Share a network out over all workers, in place; each of its blocks is whole only while it computes.
+    """Share a denoiser, or all denoisers in a network, out over all workers, in place; each of their blocks is whole
+    only while it computes.
 
-    A denoiser within it is shared out by itself, because sampling calls it and not what it is part of.
+    Each is shared out by itself, because sampling calls a denoiser's methods and not what it is part of.
     """
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 

@@ -11,16 +11,11 @@ from typing import Any
 import pytest
 import torch
 
-from gamengen.checkpoint import Model
-from gamengen.data import shards
-from gamengen.train import autoencoder as autoencoder_stage
-from gamengen.train import decoder as decoder_stage
-from gamengen.train import denoiser as denoiser_stage
-from gamengen.train import distill as distill_stage
 from gamengen.train import flops
 from gamengen.train.loop import Objective, fit
 from gamengen.train.meter import Progress
 from gamengen.train.optimizers import Ema, learning_rate, make_optimizers
+from tests.train import objectives
 
 CPU = torch.device("cpu")
 
@@ -37,21 +32,7 @@ def _objective(config, stage: str) -> Objective:
             checkpoint_every=2,
         )
         config = dataclasses.replace(config, train=dataclasses.replace(config.train, **{stage: settings}))
-    game = config.game_spec()
-    torch.manual_seed(0)
-    if stage == "autoencoder":
-        return autoencoder_stage.objective(config, game, shards.find(f"{config.folder}/gameplay"))
-    if stage == "decoder":
-        trained = Model.from_pretrained(f"{config.folder}/autoencoder").autoencoder
-        return decoder_stage.objective(config, game, shards.find(f"{config.folder}/gameplay"), trained)
-    latents = shards.find(f"{config.folder}/latents")
-    if stage == "denoiser":
-        return denoiser_stage.objective(config, game, latents)
-    teacher = denoiser_stage.build(config, game, denoiser_stage.latent_shape(config, game))
-    with torch.no_grad():
-        for parameter in teacher.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    return distill_stage.objective(config, game, latents, teacher)
+    return objectives.build(config, stage)
 
 
 # "unrolled": with pasts of the network's own

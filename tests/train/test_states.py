@@ -9,11 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from gamengen.data import shards
-from gamengen.train import denoiser as denoiser_stage
-from gamengen.train import distill as distill_stage
 from gamengen.train import states
-from gamengen.train.loop import Objective, fit
+from gamengen.train.loop import fit
+from tests.train import objectives
 
 CPU = torch.device("cpu")
 TWENTY = {"steps": 20, "accumulation": 2, "checkpoint_every": 10}
@@ -43,8 +41,7 @@ def _fit(config, file: str, state=None, wrap=_alone, rank: int = 0, world: int =
     }
     settings = dataclasses.replace(getattr(config.train, stage), **unrolled, **changes)
     config = dataclasses.replace(config, train=dataclasses.replace(config.train, **{stage: settings}))
-    torch.manual_seed(0)
-    objective = _objective(config, stage)
+    objective = objectives.build(config, stage)
     losses: list[float] = []
 
     def save(step: int, get_state) -> None:
@@ -57,17 +54,6 @@ def _fit(config, file: str, state=None, wrap=_alone, rank: int = 0, world: int =
         save=save, report=lambda line: losses.append(line.loss),
     )  # fmt: skip
     return weights, losses
-
-
-def _objective(config, stage: str) -> Objective:
-    inputs = config, config.game_spec(), shards.find(f"{config.folder}/latents")
-    if stage == "denoiser":
-        return denoiser_stage.objective(*inputs)
-    teacher = denoiser_stage.build(*inputs[:2], denoiser_stage.latent_shape(*inputs[:2]))
-    with torch.no_grad():
-        for parameter in teacher.parameters():  # there are zeros, behind which nothing would learn
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    return distill_stage.objective(*inputs, teacher)
 
 
 def _worker(rank: int, config, folder: str) -> None:
