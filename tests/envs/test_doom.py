@@ -18,8 +18,7 @@ from gamengen.collect.holding import HeldActions
 from gamengen.envs import GameDied
 
 vizdoom = pytest.importorskip("vizdoom")
-from gamengen.envs.doom import SPEC, DoomEnv, ScriptedPolicy, actions, play_raw, scenarios  # noqa: E402
-from gamengen.envs.doom import env as doom_env  # noqa: E402
+from gamengen.envs.doom import SPEC, DoomEnv, ScriptedPolicy, actions, play_raw, scenarios, shrink  # noqa: E402
 
 pytestmark = pytest.mark.doom
 ROOT = Path(__file__).parents[2]
@@ -415,9 +414,42 @@ def test_the_game_ends_with_a_killed_player() -> None:
         time.sleep(0.05)
 
 
-def test_the_helpers_of_the_observation_are_exact() -> None:
+@pytest.mark.parametrize("factor", [1, 2, 4, 5])
+def test_pictures_are_made_smaller_exactly(factor) -> None:
     image = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
-    squares = image.reshape(120, 2, 160, 2, 3)
-    half = doom_env._half(image, np.empty((120, 320, 3), np.uint16))
-    np.testing.assert_array_equal(half, squares.astype(int).sum((1, 3)) // 4)
-    np.testing.assert_array_equal(doom_env._grey_half(image), squares.max((1, 3, 4)))
+    squares = image.reshape(240 // factor, factor, 320 // factor, factor, 3)
+    np.testing.assert_array_equal(shrink.mean(image, factor), np.floor(squares.mean((1, 3)) + 0.5))
+    np.testing.assert_array_equal(shrink.brightest(image, factor), squares.max((1, 3)))
+
+
+def test_supersampling_is_the_same_game_with_smoother_pictures(make) -> None:
+    options = {"levels": "defend_the_center", "observation": "pixels", "labels": True, "max_frames": 40}
+    seen = []
+    for supersampling in (1, 2):
+        env = make(**options, supersampling=supersampling)
+        env.reset(seed=3)
+        for _ in range(40):
+            observation, _, _, _, info = env.step(SPEC.action_index("turn_left"))
+        seen.append((env.render(), observation, info["labels"], info["variables"]))
+    (plain, plain_view, plain_labels, variables), (smooth, smooth_view, smooth_labels, as_before) = seen
+    assert as_before == variables
+    roughness, remains = (np.abs(np.diff(frame[8:200].astype(int), axis=1)).mean() for frame in (plain, smooth))
+    assert remains < 0.8 * roughness
+    assert smooth_view["screen"].shape == plain_view["screen"].shape == (120, 160, 3)
+    assert (smooth_view["automap"] > 0).any() and smooth_view["automap"].shape == plain_view["automap"].shape
+    assert [label[:2] for label in smooth_labels] == [label[:2] for label in plain_labels] != []
+    sides = [[(x, width) for _, _, x, _, width, _ in labels] for labels in (smooth_labels, plain_labels)]
+    np.testing.assert_allclose(*sides, atol=2)  # not up and down: the status bar is taller
+
+
+def test_supersampling_shows_the_frame_of_a_death(make) -> None:
+    env = make(levels="defend_the_center", max_frames=2000, supersampling=2)
+    env.reset(seed=1)
+    (before, after), info, terminated = run_until(env, "none", 2000)
+    assert terminated and info["variables"]["dead"] == 1
+    assert after[8:200, :, 0].mean() > before[8:200, :, 0].mean() + 20, "the frame of a death is red"
+
+
+def test_an_unknown_supersampling_is_refused(make) -> None:
+    with pytest.raises(ValueError, match=r"supersampling, got 3; expected one of \(1, 2, 4, 5\)"):
+        make(supersampling=3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import mmap
 import os
 import shlex
@@ -18,10 +19,11 @@ import numpy as np
 import vizdoom as vzd
 
 from gamengen.envs import GameDied
-from gamengen.envs.doom import actions
+from gamengen.envs.doom import actions, shrink
 from gamengen.envs.doom.scenarios import PACKAGE, Level
 
 HEIGHT, WIDTH = 240, 320
+SUPERSAMPLING = (1, 2, 4, 5)  # the engine renders at no other multiple of the screen's size
 TICS_PER_SECOND = 35
 # The engine keeps how far the weapon swings from one episode to the next, and forgets it over 16 frames of standing
 # still. So an episode begins after as many, and its frames depend on its seed alone.
@@ -45,15 +47,22 @@ class Engine:
     Attributes:
         screen: uint8 [240, 320, 3] as it is now; a new array after every step.
         automap: uint8 [240, 320, 3], or None where it is not rendered or the episode has ended.
-        labels: what is to be seen, for `labels=True`.
+        labels: for `labels=True`, (name, category, x, y, width, height) of all that is to be seen.
         values: the wanted variables now, float64.
         reward: what the scenario paid for the last step.
         finished: dead, or the level left.
         pid: the process.
     """
 
-    def __init__(self, variables: Sequence[vzd.GameVariable], automap: bool = False, labels: bool = False) -> None:
+    def __init__(
+        self,
+        variables: Sequence[vzd.GameVariable],
+        automap: bool = False,
+        labels: bool = False,
+        supersampling: int = 1,
+    ) -> None:
         self._variables, self._automap, self._labels = list(variables), automap, labels
+        self._supersampling = supersampling
         self._folder = Path(tempfile.mkdtemp(prefix="gamengen-doom-"))
         self._games: list[vzd.DoomGame] = []  # the one that runs, or none
         self._clean_up = weakref.finalize(self, _clean_up, self._games, str(self._folder))
@@ -120,13 +129,20 @@ class Engine:
         state = game.get_state()
         self.finished = state is None
         if state is not None:
-            self.screen, self.automap = state.screen_buffer, state.automap_buffer
-            self.labels, self.values = state.labels, state.game_variables
+            self.screen = shrink.mean(state.screen_buffer, self._supersampling)
+            automap = state.automap_buffer
+            self.automap = None if automap is None else shrink.brightest(automap, self._supersampling)
+            self.labels = [self._on_screen(label) for label in state.labels or ()]
+            self.values = state.game_variables
             return
         self.automap, self.labels = None, []
         self.values = np.array([game.get_game_variable(variable) for variable in self._variables])
         if self._memory is not None:
-            self.screen = self._memory.copy()
+            self.screen = shrink.mean(self._memory.copy(), self._supersampling)
+
+    def _on_screen(self, label: vzd.Label) -> tuple[str, str, int, int, int, int]:
+        x, y, width, height = (n // self._supersampling for n in (label.x, label.y, label.width, label.height))
+        return label.object_name, label.object_category, x, y, width, height
 
     def _launch(self, level: Level, seed: int) -> None:
         self._stop()
@@ -144,7 +160,8 @@ class Engine:
         game.add_game_args("+am_colorset 1")  # the map's lines on black, as in DOOM; on grey they would hardly be seen
         if level.deathmatch:
             game.add_game_args("-deathmatch -nomonsters +sv_forcerespawn 1")
-        game.set_screen_resolution(vzd.ScreenResolution.RES_320X240)
+        size = f"{WIDTH * self._supersampling}X{HEIGHT * self._supersampling}"
+        game.set_screen_resolution(vzd.ScreenResolution.__members__[f"RES_{size}"])
         game.set_screen_format(vzd.ScreenFormat.RGB24)
         game.set_render_hud(True)
         game.set_window_visible(False)
@@ -193,7 +210,8 @@ class Engine:
         place = memory.find(state.screen_buffer.tobytes())
         if place < 0:
             return None
-        return np.frombuffer(memory, np.uint8, HEIGHT * WIDTH * 3, place).reshape(HEIGHT, WIDTH, 3)
+        shape = state.screen_buffer.shape
+        return np.frombuffer(memory, np.uint8, math.prod(shape), place).reshape(shape)
 
     def _died(self, error: Exception) -> GameDied:
         self._stop()

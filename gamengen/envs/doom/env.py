@@ -12,8 +12,8 @@ import gymnasium
 import numpy as np
 
 from gamengen.envs.doom import actions as buttons
-from gamengen.envs.doom import scenarios, variables
-from gamengen.envs.doom.engine import HEIGHT, TICS_PER_SECOND, WIDTH, Engine
+from gamengen.envs.doom import scenarios, shrink, variables
+from gamengen.envs.doom.engine import HEIGHT, SUPERSAMPLING, TICS_PER_SECOND, WIDTH, Engine
 from gamengen.envs.doom.reward import CELL_SIZE, PaperReward
 from gamengen.game import GameSpec
 
@@ -65,6 +65,9 @@ class DoomEnv(gymnasium.Env[Observation, np.int64]):
         cell_size: of the paper's reward for new areas, see `reward`.
         area_origin: likewise, "start" or "map".
         max_frames: truncate an episode after so many frames; None takes the level's own limit.
+        supersampling: render so many pixels for each across and down, and show their means: smooth pictures, of which
+            more can be foreseen than of textures that flicker as one moves; 1, 2, 4 or 5. From 2 on the status bar has
+            38 rows, as on DOOM's own screens of 4:3, in place of 32; `delta-zstd` is the codec for so many colours.
         labels: say in `info` what is on the screen, for scripted players; a third slower.
         more_variables: further variables of ViZDoom to record, such as "user1".
         render_mode: "rgb_array", the only one.
@@ -86,6 +89,7 @@ class DoomEnv(gymnasium.Env[Observation, np.int64]):
         cell_size: float = CELL_SIZE,
         area_origin: str = "start",
         max_frames: int | None = None,
+        supersampling: int = 1,
         labels: bool = False,
         more_variables: Sequence[str] = (),
         render_mode: str = "rgb_array",
@@ -96,6 +100,7 @@ class DoomEnv(gymnasium.Env[Observation, np.int64]):
         _check("observation", observation, observation in OBSERVATIONS, f"one of {OBSERVATIONS}")
         limit_ok = max_frames is None or _is_count(max_frames)
         _check("max_frames", max_frames, limit_ok, "None or a whole number of at least 1")
+        _check("supersampling", supersampling, supersampling in SUPERSAMPLING, f"one of {SUPERSAMPLING}")
         _check("render_mode", render_mode, render_mode == "rgb_array", "'rgb_array'")
         self._shares = scenarios.weighted(levels)
         self._levels = {name: scenarios.resolve(name, wad, skill) for name in self._shares}
@@ -121,10 +126,9 @@ class DoomEnv(gymnasium.Env[Observation, np.int64]):
         self._held_out, self._max_frames, self._labels = frozenset(held_out), max_frames, labels
         self._paper = PaperReward(cell_size, area_origin)
         self._is_paper = reward == "paper"
-        self._engine = Engine(self._reader.wanted, automap=self._sees, labels=labels)
+        self._engine = Engine(self._reader.wanted, self._sees, labels, supersampling)
         self._frames: deque[np.ndarray] = deque(maxlen=4)  # who keeps more gets new ones
         self._past: deque[int] = deque(maxlen=NUM_PAST_ACTIONS)
-        self._sums = np.empty((HEIGHT // 2, WIDTH, 3), np.uint16)
         self._automap = np.zeros((HEIGHT // 2, WIDTH // 2), np.uint8)  # kept: there is none at an episode's end
         self._num_frames = 0
         self._running = False
@@ -222,9 +226,9 @@ class DoomEnv(gymnasium.Env[Observation, np.int64]):
         if not self._sees:
             return np.int64(0)
         if self._engine.automap is not None:
-            self._automap = _grey_half(self._engine.automap)
+            self._automap = shrink.brightest(self._engine.automap, 2).max(2)  # a mean would lose the map's thin lines
         return {
-            "screen": _half(self._engine.screen, self._sums),
+            "screen": shrink.mean(self._engine.screen, 2),
             "automap": self._automap.copy(),
             "actions": np.array(self._past, np.int64),
         }
@@ -237,10 +241,7 @@ class DoomEnv(gymnasium.Env[Observation, np.int64]):
             "reward_terms": terms,
         }
         if self._labels:
-            info["labels"] = [
-                (label.object_name, label.object_category, label.x, label.y, label.width, label.height)
-                for label in self._engine.labels
-            ]
+            info["labels"] = self._engine.labels
         return info
 
 
@@ -251,27 +252,6 @@ def _pixels_space(num_actions: int) -> gymnasium.spaces.Dict:
         automap=gymnasium.spaces.Box(0, 255, half, np.uint8),
         actions=gymnasium.spaces.Box(0, num_actions - 1, (NUM_PAST_ACTIONS,), np.int64),
     )
-
-
-# Of images [240, 320, 3] to [120, 160, ...]. numpy is several times faster over long strided rows than over a last axis
-# of 2 or 3, so both take the six bytes of two neighbours apart.
-
-
-def _half(image: np.ndarray, sums: np.ndarray) -> np.ndarray:
-    """Return the means of squares of 2 x 2, uint8 [120, 160, 3]; `sums` is uint16 [120, 320, 3] to work in."""
-    pairs = np.add(image[0::2], image[1::2], dtype=np.uint16, out=sums).reshape(-1, 6)
-    half = np.empty((len(pairs), 3), np.uint8)
-    for colour in range(3):
-        total = pairs[:, colour] + pairs[:, colour + 3]
-        total >>= 2
-        half[:, colour] = total
-    return half.reshape(HEIGHT // 2, WIDTH // 2, 3)
-
-
-def _grey_half(image: np.ndarray) -> np.ndarray:
-    """Return the brightest of 2 x 2 and of the colours, uint8 [120, 160]: a mean would lose the map's thin lines."""
-    pairs = np.maximum(image[0::2], image[1::2]).reshape(-1, 6)
-    return np.maximum.reduce([pairs[:, byte] for byte in range(6)]).reshape(HEIGHT // 2, WIDTH // 2)
 
 
 def _is_count(value: Any) -> bool:

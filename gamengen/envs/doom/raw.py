@@ -20,9 +20,12 @@ def play_raw(
     skill: int | None = None,
     frame_tics: int = 2,
     actions: str = "all",
+    supersampling: int = 1,
     **_: Any,
 ) -> Iterator[np.ndarray]:
     """Yield the screen after every action, uint8 [240, 320, 3], of episodes as the env would play them.
+
+    With `supersampling` it is so many times as high and as wide, as the engine renders it.
 
     The options are those of `DoomEnv`; what the engine by itself has no use for changes nothing.
 
@@ -33,7 +36,7 @@ def play_raw(
     resolved = {name: scenarios.resolve(name, wad, skill) for name in shares}
     names = buttons.NAMES if actions == "all" else scenarios.meant_actions(resolved.values())
     pressed = [buttons.buttons(name) for name in names]
-    engine = Engine([])
+    engine = Engine([], supersampling=supersampling)
     try:
         for seed, played in plays:
             rng, _ = seeding.np_random(seed)  # draws as `DoomEnv.reset` does: the same frames cost the same
