@@ -1,8 +1,8 @@
 """Measures what must be known of a walk to foresee DOOM's next view, for the README's table.
 
-`python -m tests.envs.measure_movement` plays `health_gathering_supreme` at random, two tics a frame, with depth and
-positions from the engine. From some games it learns movements of the last frame (at a quarter of its size, without the
-status bar) and measures them on others, at that size and at the whole.
+`python -m tests.envs.measure_movement [supersampling]` plays `health_gathering_supreme` at random, two tics a frame,
+with depth and positions from the engine. From some games it learns movements of the last frame (at a quarter of its
+size, without the status bar) and measures them on others, at that size and at the whole.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import sys
 import tempfile
 from dataclasses import dataclass
 
@@ -22,7 +23,7 @@ from torch.nn import functional as F
 GAMES, HELD_OUT, FRAMES = 20, 4, 260
 BUTTONS = ([0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 1], [0, 1, 1])  # turn left, turn right, forward
 CHANCES = (0.03, 0.10, 0.10, 0.25, 0.26, 0.26)
-SHRINK, ROWS = 4, 204  # of 240: without the status bar
+SHRINK, ROWS = 4, 200  # of 240: without the status bar
 PAST = 6  # actions
 BOB = 10  # frames of a walker's bobbing
 VARIABLES = ("POSITION_X", "POSITION_Y", "ANGLE")
@@ -42,22 +43,25 @@ class Pairs:
     number: Tensor
 
 
-def play(games: int, seed: int, shrink: int) -> Pairs:
+def play(games: int, seed: int, shrink: int, supersampling: int = 1) -> Pairs:
     """Play games at random; an action is held for four frames."""
     rng, rows = np.random.default_rng(seed), []
     with tempfile.TemporaryDirectory() as folder:
-        game = _start(seed, os.path.join(folder, "doom.ini"))  # which the engine would leave where one stands
+        game = _start(
+            seed, os.path.join(folder, "doom.ini"), supersampling
+        )  # which the engine would leave where one stands
         for _ in range(games):
-            rows += _play_one(game, rng, shrink)
+            rows += _play_one(game, rng, shrink * supersampling)
         game.close()
     return Pairs(*(torch.stack(column) for column in zip(*rows, strict=True)))
 
 
-def _start(seed: int, settings: str) -> vzd.DoomGame:
+def _start(seed: int, settings: str, supersampling: int) -> vzd.DoomGame:
     game = vzd.DoomGame()
     game.load_config(os.path.join(vzd.scenarios_path, "health_gathering_supreme.cfg"))
     game.set_doom_config_path(settings)
-    game.set_screen_resolution(vzd.ScreenResolution.RES_320X240)
+    size = f"RES_{320 * supersampling}X{240 * supersampling}"
+    game.set_screen_resolution(vzd.ScreenResolution.__members__[size])
     game.set_screen_format(vzd.ScreenFormat.RGB24)
     game.set_render_hud(True)
     game.set_depth_buffer_enabled(True)
@@ -89,7 +93,8 @@ def _play_one(game: vzd.DoomGame, rng: np.random.Generator, shrink: int) -> list
 
 
 def _world(picture: Tensor, shrink: int) -> Tensor:
-    return F.avg_pool2d(picture[:, :ROWS], shrink)
+    rows = picture.shape[1] * ROWS // 240
+    return F.avg_pool2d(picture[:, :rows], shrink)
 
 
 def shrunk(pairs: Pairs) -> Pairs:
@@ -188,7 +193,8 @@ def psnr(pictures: Tensor, real: Tensor) -> float:
 
 
 if __name__ == "__main__":
-    train, whole = play(GAMES, 1, SHRINK), play(HELD_OUT, 2, 1)
+    supersampling = int(sys.argv[1]) if len(sys.argv) > 1 else 1
+    train, whole = play(GAMES, 1, SHRINK, supersampling), play(HELD_OUT, 2, 1, supersampling)
     small = shrunk(whole)
     print(f"{len(train.last)} pairs to learn from, {len(whole.last)} of other games to measure")
     for names in (("actions",), ("actions", "before")):
