@@ -25,9 +25,9 @@ OPTIONS = {
 
 
 @functools.cache
-def played(num_steps: int) -> tuple[np.ndarray, np.ndarray, GameSpec]:
+def played(num_steps: int, supersampling: int = 1) -> tuple[np.ndarray, np.ndarray, GameSpec]:
     """Play with the probes' player: frames without padding, and where the health changed other than by a new game."""
-    env = envs.make("doom", **OPTIONS)
+    env = envs.make("doom", **OPTIONS, supersampling=supersampling)
     spec = env.unwrapped.game_spec
     player = PROBES.player([1], spec)
     _, info = env.reset(seed=1)
@@ -44,9 +44,9 @@ def played(num_steps: int) -> tuple[np.ndarray, np.ndarray, GameSpec]:
     return np.stack(frames), np.array(changed), spec
 
 
-@pytest.mark.parametrize("spoil", ["clean", "noise", "blur"])
+@pytest.mark.parametrize("spoil", ["clean", "supersampled", "noise", "blur"])
 def test_every_hit_and_every_medikit_is_an_event_and_nothing_else_is(spoil: str) -> None:
-    frames, changed, spec = played(600)
+    frames, changed, spec = played(600, supersampling=2 if spoil == "supersampled" else 1)
     if spoil == "noise":
         noise = np.random.default_rng(1).normal(0, 12, frames.shape)
         frames = (frames + noise).clip(0, 255).astype(np.uint8)
