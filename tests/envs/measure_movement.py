@@ -47,9 +47,8 @@ def play(games: int, seed: int, shrink: int, supersampling: int = 1) -> Pairs:
     """Play games at random; an action is held for four frames."""
     rng, rows = np.random.default_rng(seed), []
     with tempfile.TemporaryDirectory() as folder:
-        game = _start(
-            seed, os.path.join(folder, "doom.ini"), supersampling
-        )  # which the engine would leave where one stands
+        settings = os.path.join(folder, "doom.ini")  # which the engine would leave where one stands
+        game = _start(seed, settings, supersampling)
         for _ in range(games):
             rows += _play_one(game, rng, shrink * supersampling)
         game.close()

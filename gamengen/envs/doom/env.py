@@ -226,7 +226,8 @@ class DoomEnv(gymnasium.Env[Observation, np.int64]):
         if not self._sees:
             return np.int64(0)
         if self._engine.automap is not None:
-            self._automap = shrink.brightest(self._engine.automap, 2).max(2)  # a mean would lose the map's thin lines
+            colours = np.moveaxis(shrink.brightest(self._engine.automap, 2), 2, 0)
+            self._automap = np.maximum.reduce(list(colours))  # grey; a mean would lose the map's thin lines
         return {
             "screen": shrink.mean(self._engine.screen, 2),
             "automap": self._automap.copy(),
