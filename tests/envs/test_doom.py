@@ -18,7 +18,7 @@ from gamengen.collect.holding import HeldActions
 from gamengen.envs import GameDied
 
 vizdoom = pytest.importorskip("vizdoom")
-from gamengen.envs.doom import SPEC, DoomEnv, ScriptedPolicy, actions, play_raw, scenarios, shrink  # noqa: E402
+from gamengen.envs.doom import SPEC, DoomEnv, ScriptedPolicy, actions, play_raw, pooling, scenarios  # noqa: E402
 
 pytestmark = pytest.mark.doom
 ROOT = Path(__file__).parents[2]
@@ -418,8 +418,8 @@ def test_the_game_ends_with_a_killed_player() -> None:
 def test_pictures_are_made_smaller_exactly(factor) -> None:
     image = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
     squares = image.reshape(240 // factor, factor, 320 // factor, factor, 3)
-    np.testing.assert_array_equal(shrink.mean(image, factor), np.floor(squares.mean((1, 3)) + 0.5))
-    np.testing.assert_array_equal(shrink.brightest(image, factor), squares.max((1, 3)))
+    np.testing.assert_array_equal(pooling.mean(image, factor), np.floor(squares.mean((1, 3)) + 0.5))
+    np.testing.assert_array_equal(pooling.maximum(image, factor), squares.max((1, 3)))
 
 
 def test_supersampling_is_the_same_game_with_smoother_pictures(make) -> None:

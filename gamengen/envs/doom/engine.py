@@ -19,7 +19,7 @@ import numpy as np
 import vizdoom as vzd
 
 from gamengen.envs import GameDied
-from gamengen.envs.doom import actions, shrink
+from gamengen.envs.doom import actions, pooling
 from gamengen.envs.doom.scenarios import PACKAGE, Level
 
 HEIGHT, WIDTH = 240, 320
@@ -129,16 +129,16 @@ class Engine:
         state = game.get_state()
         self.finished = state is None
         if state is not None:
-            self.screen = shrink.mean(state.screen_buffer, self._supersampling)
+            self.screen = pooling.mean(state.screen_buffer, self._supersampling)
             automap = state.automap_buffer
-            self.automap = None if automap is None else shrink.brightest(automap, self._supersampling)
+            self.automap = None if automap is None else pooling.maximum(automap, self._supersampling)
             self.labels = [self._on_screen(label) for label in state.labels or ()]
             self.values = state.game_variables
             return
         self.automap, self.labels = None, []
         self.values = np.array([game.get_game_variable(variable) for variable in self._variables])
         if self._memory is not None:
-            self.screen = shrink.mean(self._memory.copy(), self._supersampling)
+            self.screen = pooling.mean(self._memory.copy(), self._supersampling)
 
     def _on_screen(self, label: vzd.Label) -> tuple[str, str, int, int, int, int]:
         x, y, width, height = (n // self._supersampling for n in (label.x, label.y, label.width, label.height))

@@ -12,7 +12,7 @@ import gymnasium
 import numpy as np
 
 from gamengen.envs.doom import actions as buttons
-from gamengen.envs.doom import scenarios, shrink, variables
+from gamengen.envs.doom import pooling, scenarios, variables
 from gamengen.envs.doom.engine import HEIGHT, SUPERSAMPLING, TICS_PER_SECOND, WIDTH, Engine
 from gamengen.envs.doom.reward import CELL_SIZE, PaperReward
 from gamengen.game import GameSpec
@@ -226,10 +226,10 @@ class DoomEnv(gymnasium.Env[Observation, np.int64]):
         if not self._sees:
             return np.int64(0)
         if self._engine.automap is not None:
-            colours = np.moveaxis(shrink.brightest(self._engine.automap, 2), 2, 0)
+            colours = np.moveaxis(pooling.maximum(self._engine.automap, 2), 2, 0)
             self._automap = np.maximum.reduce(list(colours))  # grey; a mean would lose the map's thin lines
         return {
-            "screen": shrink.mean(self._engine.screen, 2),
+            "screen": pooling.mean(self._engine.screen, 2),
             "automap": self._automap.copy(),
             "actions": np.array(self._past, np.int64),
         }

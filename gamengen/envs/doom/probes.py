@@ -15,7 +15,7 @@ from gamengen.game import GameSpec
 QUIET_FRAMES = 1  # none: the floor of a maze hurts at once; a rollout needs one frame to begin from
 FOLLOWED_WITHIN: Mapping[str, int] = {}  # one frame shows no movement; inverse dynamics tells the actions from two
 
-_BAR_SHARE = 32 / 240  # of the rows
+_BAR_SHARE = 32 / 240  # of the rows; the lower ones of the bar's 38 where the game is supersampled
 # A tint fades within some frames, and jumps up with every hit, with weak ones by 16 of 255. What is picked up makes 18
 # of gold, less under the red of a hit, and 6 of red.
 _RED_JUMP, _GOLD_JUMP = 11, 9
