@@ -16,6 +16,7 @@ from gamengen.data.stream import Stream, WindowSource
 from gamengen.data.window import Window, WindowRules
 from gamengen.game import GameSpec
 from gamengen.models import autoencoders, denoisers, diffusion
+from gamengen.models.denoisers import Moments
 from gamengen.models.diffusion import Draws
 from gamengen.train.loop import Batch, Objective
 from gamengen.train.unrolling import Unrolling, nearness
@@ -114,7 +115,20 @@ def objective(config: Config, game: GameSpec, shard_list: Sequence[str]) -> Obje
         inputs = context, actions, target, draws, weight
         return diffusion.loss(network, schedule_on(target.device), sampler.augmentation, *inputs).mean()
 
-    return Objective(network, functools.partial(batches, stream, unrolling), loss, prepare)
+    def begin(device: torch.device) -> None:
+        network.calibrate(lambda: moments(stream, device))
+
+    return Objective(network, functools.partial(batches, stream, unrolling), loss, prepare, begin)
+
+
+def moments(stream: Stream[Window], device: torch.device) -> Iterator[Moments]:
+    """Yield what a denoiser is calibrated on: the windows of the first steps, on a device."""
+    for examples in stream.batches(0, 0, 1):
+        last, actions, target = (
+            torch.from_numpy(np.stack(parts)).to(device)
+            for parts in zip(*((one.context[-1], one.actions, one.target) for one in examples), strict=True)
+        )
+        yield last.float(), actions, target.float()
 
 
 def latent_shape(config: Config, game: GameSpec) -> tuple[int, ...]:

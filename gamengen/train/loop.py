@@ -33,12 +33,14 @@ class Objective:
             example's place in the global batch alone: neither the number of workers nor accumulation changes it.
         prepare: (batch, step, examples) -> batch, what the network itself adds to a batch before it learns from it;
             runs without gradients, and equally often on all workers. What it computes does not count for MFU.
+        begin: (device) -> what is done to the network before the first step, once; the same on all workers.
     """
 
     network: nn.Module
     batches: Callable[[int, int, int], Iterator[Batch]]
     loss: Callable[[nn.Module, Batch, int, slice], Tensor]
     prepare: Callable[[Batch, int, slice], Batch] = lambda batch, step, examples: batch
+    begin: Callable[[torch.device], None] = lambda device: None
 
 
 def fit(
@@ -73,7 +75,9 @@ def fit(
     """
     network, first = objective.network.to(device), 0 if state is None else state["step"]
     _check_batch(settings, world)
-    if state is not None:
+    if state is None:
+        objective.begin(device)
+    else:
         network.load_state_dict(state["network"])
     if first >= settings.steps:
         return network.state_dict() if state is None else state["ema"]

@@ -21,8 +21,11 @@ CPU = torch.device("cpu")
 
 
 def _objective(config, stage: str) -> Objective:
-    stage, *unrolled = stage.split()
-    if unrolled:
+    stage, *more = stage.split()
+    if "camera" in more:
+        options = {**config.denoiser.options, "camera_steps": 2}
+        config = dataclasses.replace(config, denoiser=dataclasses.replace(config.denoiser, options=options))
+    if "unrolled" in more:
         settings = dataclasses.replace(
             getattr(config.train, stage),
             steps=4,
@@ -35,8 +38,8 @@ def _objective(config, stage: str) -> Objective:
     return objectives.build(config, stage)
 
 
-# "unrolled": with pasts of the network's own
-STAGES = ("autoencoder", "decoder", "denoiser", "distill", "denoiser unrolled", "distill unrolled")
+# "unrolled": with pasts of the network's own; "camera": calibrated before the first step
+STAGES = ("autoencoder", "decoder", "denoiser", "distill", "denoiser unrolled", "distill unrolled", "denoiser camera")
 
 
 def _train(config, stage: str, steps: int, state: dict[str, Any] | None = None, **changes: Any):

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from gamengen.models import architecture
+
+Moments = tuple[Tensor, Tensor, Tensor]  # last latents [B, C, h, w], actions [B, L] and the next latents [B, C, h, w]
 
 
 class Denoiser(nn.Module, ABC):
@@ -34,6 +36,10 @@ class Denoiser(nn.Module, ABC):
         Raises:
             ValueError: weights that are not here, or of other sizes.
         """
+
+    def calibrate(self, moments: Callable[[], Iterator[Moments]]) -> None:
+        """Find what is measured and not trained, of recorded moments without end; by default nothing. Called once, on
+        the device, before the first step of a training."""
 
     def fuse(self) -> None:
         """Rearrange the weights for speed where they change no more; by default not at all."""

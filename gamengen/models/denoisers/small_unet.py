@@ -8,12 +8,14 @@ The U-Net itself, the trunk, sees the past alone; the noised latents join its fe
 sampling steps so cost one trunk and four heads, half of what a network that reads the past at every step needs, and a
 window trains the head at several noise levels for one pass of the trunk.
 
-With `camera` the network predicts what changes in the last frame after it was moved as the actions move the view.
+With `camera_steps` the network sees the past from where the next frame is seen, moved as the actions move the view
+(`gamengen.models.camera`), and predicts what changes in the last frame so moved.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -21,16 +23,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gamengen.models import denoisers
+from gamengen.models.camera import Camera
+from gamengen.models.denoisers import Moments
 
 _FREQUENCIES = 64  # of the timestep's sinusoids
-_POWERS = 6  # 1, x, y, x^2, x y, y^2
 
 
 @dataclass(frozen=True)
 class Config:
     """`patch`: latents per position and side; `channels` and `blocks`: one entry per resolution, finest first;
-    `head_channels` and `head_blocks`: of the residual blocks that see the noised latents; `camera`: whether the game is
-    seen through the eyes of somebody who turns and walks."""
+    `head_channels` and `head_blocks`: of the residual blocks that see the noised latents; `camera_steps`: for a game
+    that is seen through the eyes of somebody who turns and walks, of the calibration of a camera; 0 for none."""
 
     patch: int = 2
     channels: tuple[int, ...] = (64, 128, 192)
@@ -40,7 +43,7 @@ class Config:
     embedding: int = 256
     heads: int = 4
     num_noise_buckets: int = 11
-    camera: bool = False
+    camera_steps: int = 0
 
 
 class GroupNorm(nn.GroupNorm):
@@ -98,43 +101,6 @@ class Attention(nn.Module):
         return x + self.out(y.transpose(-1, -2).reshape(batch, channels, rows, columns))
 
 
-class Camera(nn.Module):
-    """Moves the last frame as the actions move the view; what is not of the world (status bar, weapon) stays.
-
-    A turn shifts a whole picture by many positions. Convolutions learn that slowly, one distance at a time and each
-    with channels of its own; a camera's movement is a few numbers: where a position comes from is a polynomial of
-    second degree in its coordinates. A turn is nearly one; for a step forward, whose movement depends on how far
-    things are, it is a beginning that the head corrects.
-    """
-
-    def __init__(self, embedding: int, channels: int) -> None:
-        super().__init__()
-        self.movement = nn.Linear(embedding, 2 * _POWERS)
-        self.norm = GroupNorm(8, channels)
-        self.world = nn.Conv2d(channels, 1, 3, padding=1)
-        for layer in (self.movement, self.world):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
-        nn.init.constant_(self.world.bias, 4.0)  # at first all is world: what is left out teaches no movement
-
-    def forward(self, last: Tensor, modulation: Tensor, features: Tensor) -> Tensor:
-        """Return latents [B, C, h, w] moved, in float32: bfloat16 could not tell neighbouring coordinates apart."""
-        last, (rows, columns) = last.float(), last.shape[-2:]
-        y, x = torch.meshgrid(_centres(rows, last.device), _centres(columns, last.device), indexing="ij")
-        powers = torch.stack([torch.ones_like(x), x, y, x * x, x * y, y * y])
-        movement = self.movement(modulation).float().unflatten(1, (2, _POWERS))
-        shift = (movement[..., None, None] * powers).sum(2)  # no einsum, for which autocast would take bfloat16
-        origin = (torch.stack([x, y]) + shift).movedim(1, -1)
-        moved = F.grid_sample(last, origin, padding_mode="border", align_corners=False)
-        world = self.world(F.silu(self.norm(features))).float()
-        return last.lerp(moved, F.interpolate(world, size=(rows, columns), mode="bilinear").sigmoid())
-
-
-def _centres(count: int, device: torch.device) -> Tensor:
-    """Return the middles of `count` positions side by side in [-1, 1], as `grid_sample` counts."""
-    return torch.linspace(1 / count - 1, 1 - 1 / count, count, device=device)
-
-
 class Denoiser(denoisers.Denoiser):
     """See the package; the latents' sides must divide by patch * 2 ** (levels - 1)."""
 
@@ -152,6 +118,8 @@ class Denoiser(denoisers.Denoiser):
         self._build_embeddings(num_actions, context_length)
         self._build_trunk(latent_shape[0] * config.patch**2 * context_length)
         self._build_head(latent_shape[0] * config.patch**2)
+        if config.camera_steps:
+            self.camera = Camera(num_actions * context_length, *latent_shape[1:])
         self.to(memory_format=torch.channels_last)
 
     def _build_embeddings(self, num_actions: int, context_length: int) -> None:
@@ -176,13 +144,12 @@ class Denoiser(denoisers.Denoiser):
                 self.up.append(nn.ModuleList(Block(2 * width if i == 0 else width, width, wide) for i in range(count)))
         self.middle = Attention(channels[-1], config.heads)
         self.last = Block(channels[-1], channels[-1], wide)
-        if config.camera:
-            self.camera = Camera(wide, channels[0])
 
     def _build_head(self, latents: int) -> None:
-        config, width, inputs = self.config, self.config.head_channels, latents + self.config.channels[0]
-        if config.camera:
-            inputs += latents
+        config, width = self.config, self.config.head_channels
+        inputs = latents + config.channels[0]
+        if config.camera_steps:
+            inputs += latents + config.patch**2  # the moved frame, and where it moved
             self.moved_share = nn.Linear(config.embedding, latents // config.patch**2)
             nn.init.zeros_(self.moved_share.weight)
             nn.init.constant_(self.moved_share.bias, -1.0)  # the velocity of clean latents where there is much noise
@@ -195,11 +162,15 @@ class Denoiser(denoisers.Denoiser):
 
     def condition(self, context: Tensor, actions: Tensor, noise_level: Tensor) -> tuple[Tensor, ...]:
         """Return the trunk's features [B, channels[0], h / patch, w / patch], the embedding of the actions and, with a
-        camera, the last latents moved, [B, C, h, w]."""
-        played = F.one_hot(actions.long(), self.num_actions).flatten(1).to(self.actions.weight.dtype)
+        camera, the last latents moved [B, C, h, w] and where they were, [B, 1, h, w]."""
+        played = self._one_hot(actions)
         embedding = self.noise(noise_level) + self.actions(played)
         modulation = self.past(embedding)
-        x = self.context_in(self._patches(context.flatten(1, 2)))
+        frames, last = context.flatten(1, 2), ()
+        if self.config.camera_steps:
+            frames, moves = self.camera(frames, played)
+            last = frames[:, -context.shape[2] :], moves
+        x = self.context_in(self._patches(frames))
         skips: list[Tensor] = []
         for level, blocks in enumerate(self.down):
             for block in blocks:
@@ -213,9 +184,7 @@ class Denoiser(denoisers.Denoiser):
             x = torch.cat([x, skips[level]], dim=1)
             for block in self.up[level]:
                 x = block(x, modulation)
-        if not self.config.camera:
-            return x, embedding
-        return x, embedding, self.camera(context[:, -1], modulation, x)
+        return x, embedding, *last
 
     def denoise(self, noisy: Tensor, timestep: Tensor, *condition: Tensor) -> Tensor:
         features, embedding, *moved = condition
@@ -226,6 +195,14 @@ class Denoiser(denoisers.Denoiser):
         x = self.conv_out(F.silu(self.norm_out(x)))
         x = F.pixel_shuffle(x, self.config.patch)
         return x + self.moved_share(modulation)[:, :, None, None] * moved[0] if moved else x
+
+    def calibrate(self, moments: Callable[[], Iterator[Moments]]) -> None:
+        if self.config.camera_steps:
+            played = ((last, self._one_hot(actions), target) for last, actions, target in moments())
+            self.camera.calibrate(played, self.config.camera_steps)
+
+    def _one_hot(self, actions: Tensor) -> Tensor:
+        return F.one_hot(actions.long(), self.num_actions).flatten(1).to(self.actions.weight.dtype)
 
     def _patches(self, latents: Tensor) -> Tensor:
         patches = F.pixel_unshuffle(latents, self.config.patch)
