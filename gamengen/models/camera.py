@@ -78,16 +78,15 @@ class Camera(nn.Module):
         learnt = [value.requires_grad_() for value in (*numbers, mask)]
         optimizer = torch.optim.Adam([{"params": numbers, "lr": _RATE}, {"params": [mask], "lr": 0.05}])
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, steps)
-        with torch.enable_grad(), torch.autocast(mask.device.type, enabled=False):
-            for step, (last, played, target) in enumerate(itertools.islice(moments, steps)):
-                parts = next(parts for until, parts in _STAGES if step < until * steps)
-                moved, seen = self._moved(last, self._shift(played, rows, columns, still=0.0))
-                moved = last.lerp(moved, mask.sigmoid() * seen)
-                loss = _error(moved - target, last - target, [max(min(rows, columns) // part, 1) for part in parts])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
+        for step, (last, played, target) in enumerate(itertools.islice(moments, steps)):
+            parts = next(parts for until, parts in _STAGES if step < until * steps)
+            moved, seen = self._moved(last, self._shift(played, rows, columns, still=0.0))
+            moved = last.lerp(moved, mask.sigmoid() * seen)
+            loss = _error(moved - target, last - target, [max(min(rows, columns) // part, 1) for part in parts])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
         for value in learnt:
             value.requires_grad_(False).grad = None
         self._find_world(itertools.islice(moments, _NUM_COMPARED))
@@ -107,13 +106,12 @@ class Camera(nn.Module):
         """Return how far away each position comes from, in coordinates [-1, 1], float32 [B, 2, h, w]."""
         y, x = _coordinates(rows, columns, played.device)
         powers = torch.stack([torch.ones_like(x), x, y, x * x, x * y, y * y])
-        with torch.autocast(played.device.type, enabled=False):
-            numbers = played.float()
-            for number, layer in enumerate(self.movement):
-                before = F.silu(numbers) if number else numbers
-                numbers = F.linear(before, layer.weight.float(), layer.bias.float())
-            numbers = _FARTHEST * torch.tanh(_SLOWNESS * numbers)
-            shift = (numbers.unflatten(1, (2, _POWERS))[..., None, None] * powers).sum(2)
+        numbers = played.float()
+        for number, layer in enumerate(self.movement):
+            before = F.silu(numbers) if number else numbers  # no matrix product: autocast would take bfloat16 for it
+            numbers = (before[:, None] * layer.weight.float()).sum(-1) + layer.bias.float()
+        numbers = _FARTHEST * torch.tanh(_SLOWNESS * numbers)
+        shift = (numbers.unflatten(1, (2, _POWERS))[..., None, None] * powers).sum(2)
         across, down = shift.unbind(1)
         return shift * (torch.hypot(across * columns / 2, down * rows / 2) >= still)[:, None]
 
