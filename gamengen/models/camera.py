@@ -67,7 +67,7 @@ class Camera(nn.Module):
 
     def calibrate(self, moments: Iterable[tuple[Tensor, Tensor, Tensor]], steps: int) -> None:
         """Find how actions move the view, then which part of it moves; of `moments`, endless, each a batch of last
-        latents, actions and next latents. On two CPU cores a step of 16 moments of 64x80 positions takes 25 ms.
+        latents, actions and next latents. On a CPU core a step of 16 moments of 64x80 positions takes about 25 ms.
 
         The loss is how far moved frames are off the next ones, beside how far copies are, each window for itself: a
         muzzle's flash, which changes everything, would else count for more than all turns.
@@ -93,6 +93,7 @@ class Camera(nn.Module):
 
     @torch.no_grad()
     def _find_world(self, moments: Iterable[tuple[Tensor, Tensor, Tensor]]) -> None:
+        """Find the positions whose frames are not clearly farther off when moved than when copied."""
         gain = torch.zeros(self.world.shape, device=self.world.device)
         for last, played, target in moments:
             moved, seen = self._moved(last, self._shift(played, *last.shape[-2:]))

@@ -145,6 +145,11 @@ def test_with_a_camera_a_new_network_copies_the_last_frame() -> None:
     assert torch.allclose(network(**inputs), -inputs["context"][:, -1], atol=1e-5)
 
 
+def test_fewer_than_no_steps_of_calibration_are_refused() -> None:
+    with pytest.raises(ValueError, match="camera_steps, got -1"):
+        denoisers.build("small_unet", {"camera_steps": -1}, num_actions=3, latent_shape=SHAPE, context_length=LENGTH)
+
+
 def test_unknown_settings_name_the_nearest() -> None:
     with pytest.raises(ValueError, match="did you mean 'channels'"):
         denoisers.build("small_unet", {"channel": [8]}, num_actions=3, latent_shape=SHAPE, context_length=LENGTH)

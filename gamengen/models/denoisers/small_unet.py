@@ -115,6 +115,8 @@ class Denoiser(denoisers.Denoiser):
             raise ValueError(
                 f"blocks has {len(config.blocks)} entries; expected one per level, {len(config.channels)}."
             )
+        if config.camera_steps < 0:
+            raise ValueError(f"camera_steps, got {config.camera_steps}; expected at least 0.")
         self._build_embeddings(num_actions, context_length)
         self._build_trunk(latent_shape[0] * config.patch**2 * context_length)
         self._build_head(latent_shape[0] * config.patch**2)
