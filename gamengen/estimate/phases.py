@@ -117,7 +117,8 @@ def _play(config: Config, game: GameSpec, name: str, frames: float) -> Phase:
     else:
         runners = max(1, config.agent.num_runners)
         shown = frames / config.agent.recorded_share if config.agent.recorded_share else frames
-    seconds = None if rate is None else shown / rate / runners
+    rendered = config.game.options.get("supersampling", 1) ** 2  # pixels for each that is shown
+    seconds = None if rate is None else rendered * shown / rate / runners
     return Phase(name, frames, size, 0.0, runners, seconds, on_gpu=False)
 
 

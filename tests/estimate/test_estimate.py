@@ -56,6 +56,17 @@ def test_the_paper_s_sizes_give_the_paper_s_figures(tmp_path: Path) -> None:
     )
 
 
+def test_play_with_four_times_the_pixels_takes_four_times_as_long(tmp_path: Path) -> None:
+    pytest.importorskip("vizdoom")
+
+    def played(supersampling: int) -> float:
+        options = f"game.options={{levels: defend_the_center, supersampling: {supersampling}}}"
+        found = estimate(load_tiny(tmp_path, "game.name=doom", options))
+        return next(row["seconds"] for row in found["phases"] if row["name"] == "collect")
+
+    assert played(2) == pytest.approx(4 * played(1))
+
+
 @pytest.mark.parametrize("stage", ["denoiser", "distill"])
 def test_frames_of_the_network_s_own_are_counted(tmp_path: Path, stage: str) -> None:
     def counted(*overrides: str) -> tuple[float, float]:
