@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from gamengen.models import denoisers
+from gamengen.models.diffusion import Schedule
 
 # Settings that make an architecture small enough for a test; one without an entry is tested with its defaults.
 SMALL = {
@@ -137,12 +138,51 @@ def test_half_precision_weights_give_about_the_same(denoiser: torch.nn.Module) -
     assert (exact - rough).abs().mean() < 0.05 * exact.abs().mean()
 
 
-@torch.no_grad()
-def test_with_a_camera_a_new_network_copies_the_last_frame() -> None:
+def _with_a_camera() -> torch.nn.Module:
     name, options = CASES["small_unet with a camera"]
-    network = denoisers.build(name, options, num_actions=ACTIONS, latent_shape=SHAPE, context_length=LENGTH)
+    return denoisers.build(name, options, num_actions=ACTIONS, latent_shape=SHAPE, context_length=LENGTH)
+
+
+@torch.no_grad()
+def test_with_a_camera_a_new_network_keeps_most_of_the_last_frame() -> None:
+    network, inputs = _with_a_camera(), _inputs()
+    kept = (network(**inputs) / -inputs["context"][:, -1]).mean()
+    assert kept > 0.7
+    assert torch.allclose(network(**inputs), -kept * inputs["context"][:, -1], atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("timestep", [930, 600, 120])
+def test_behind_a_closed_gate_the_moved_frame_stays_at_every_timestep(timestep: int) -> None:
+    torch.manual_seed(0)
+    network = _with_a_camera()
+    schedule = Schedule.create(1000, 0.00085, 0.012, "scaled_linear", zero_terminal_snr=True)
+    signal, sigma = schedule.scales(timestep)
+    network.signal_to_noise.bias.fill_(signal / sigma)
+    torch.nn.init.normal_(network.camera.movement[-1].weight)
+    torch.nn.init.normal_(network.conv_out.weight)
+    network.conv_out.bias[-4:] = -1000.0
+    inputs = _inputs() | {"timestep": torch.full((2,), timestep)}
+    *_, moved, _ = network.condition(inputs["context"], inputs["actions"], inputs["noise_level"])
+    assert not torch.allclose(moved, inputs["context"][:, -1], atol=0.1)
+    clean = schedule.clean(inputs["noisy"], network(**inputs), inputs["timestep"])
+    assert torch.allclose(clean, moved, atol=1e-4)
+
+
+@torch.no_grad()
+def test_in_training_the_second_draw_is_the_head_s_own() -> None:
+    torch.manual_seed(0)
+    network = _with_a_camera().train()
+    torch.nn.init.normal_(network.conv_out.weight)
+    network.conv_out.bias[-4:] = -1000.0
     inputs = _inputs()
-    assert torch.allclose(network(**inputs), -inputs["context"][:, -1], atol=1e-5)
+    twice = inputs | {name: torch.cat([inputs[name]] * 2) for name in ("noisy", "timestep")}
+    mixed, own = network(**twice).chunk(2)
+    assert torch.allclose(mixed, -inputs["context"][:, -1], atol=1e-5)
+    network.conv_out.bias[-4:] = 1000.0
+    assert torch.allclose(own, network(**inputs), atol=1e-4)
+    assert not torch.allclose(own, mixed, atol=0.1)
+    assert torch.allclose(network.eval()(**twice)[2:], own, atol=1e-4)
 
 
 def test_fewer_than_no_steps_of_calibration_are_refused() -> None:

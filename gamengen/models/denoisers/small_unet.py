@@ -9,7 +9,11 @@ sampling steps so cost one trunk and four heads, half of what a network that rea
 window trains the head at several noise levels for one pass of the trunk.
 
 With `camera_steps` the network sees the past from where the next frame is seen, moved as the actions move the view
-(`gamengen.models.camera`), and predicts what changes in the last frame so moved.
+(`gamengen.models.camera`). The next frame is a mixture, position by position: of the last one, so moved, and of what
+the head draws, as far as it opens a gate. Behind a closed gate the moved frame is exact at every timestep; what the
+head draws is always a little off. In training the gate is open for all but the first of a window's draws of noise, so
+that the head learns every window on its own, too: one that learns what its gate lets through alone cannot mend what has
+faded behind it.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ from gamengen.models.camera import Camera
 from gamengen.models.denoisers import Moments
 
 _FREQUENCIES = 64  # of the timestep's sinusoids
+_SURE = 0.1  # beyond 0 and 1 on both sides, so that a gate can be wholly closed and wholly open
 
 
 @dataclass(frozen=True)
@@ -149,18 +154,20 @@ class Denoiser(denoisers.Denoiser):
 
     def _build_head(self, latents: int) -> None:
         config, width = self.config, self.config.head_channels
-        inputs = latents + config.channels[0]
+        inputs, outputs = latents + config.channels[0], latents
         if config.camera_steps:
             inputs += latents + config.patch**2  # the moved frame, and where it moved
-            self.moved_share = nn.Linear(config.embedding, latents // config.patch**2)
-            nn.init.zeros_(self.moved_share.weight)
-            nn.init.constant_(self.moved_share.bias, -1.0)  # the velocity of clean latents where there is much noise
+            outputs += config.patch**2  # a gate for every latent position
+            self.signal_to_noise = nn.Linear(config.embedding, 1)
+            nn.init.zeros_(self.signal_to_noise.weight)
+            nn.init.zeros_(self.signal_to_noise.bias)  # as where all is noise
         self.noisy_in = nn.Conv2d(inputs, width, 3, padding=1)
         self.head = nn.ModuleList(Block(width, width, self.config.embedding) for _ in range(self.config.head_blocks))
         self.norm_out = GroupNorm(8, width)
-        self.conv_out = nn.Conv2d(width, latents, 3, padding=1)
+        self.conv_out = nn.Conv2d(width, outputs, 3, padding=1)
         nn.init.zeros_(self.conv_out.weight)
         nn.init.zeros_(self.conv_out.bias)
+        nn.init.constant_(self.conv_out.bias[latents:], -1.0)  # gates: at first most is the moved frame
 
     def condition(self, context: Tensor, actions: Tensor, noise_level: Tensor) -> tuple[Tensor, ...]:
         """Return the trunk's features [B, channels[0], h / patch, w / patch], the embedding of the actions and, with a
@@ -188,15 +195,36 @@ class Denoiser(denoisers.Denoiser):
                 x = block(x, modulation)
         return x, embedding, *last
 
+    def forward(self, noisy: Tensor, timestep: Tensor, context: Tensor, actions: Tensor, noise_level: Tensor) -> Tensor:
+        condition = self.condition(context, actions, noise_level)
+        condition = denoisers.repeat(condition, len(noisy) // len(context))
+        return self._velocity(noisy, timestep, condition, len(context) if self.training else len(noisy))
+
     def denoise(self, noisy: Tensor, timestep: Tensor, *condition: Tensor) -> Tensor:
+        return self._velocity(noisy, timestep, condition, len(noisy))
+
+    def _velocity(self, noisy: Tensor, timestep: Tensor, condition: tuple[Tensor, ...], num_mixed: int) -> Tensor:
+        """Return the velocity; with a camera, from the `num_mixed`-th example on behind an open gate."""
         features, embedding, *moved = condition
-        modulation = self.step(embedding + self._time(timestep))
+        time = self._time(timestep)
+        modulation = self.step(embedding + time)
         x = self.noisy_in(torch.cat([self._patches(noisy), features, *map(self._patches, moved)], dim=1))
         for block in self.head:
             x = block(x, modulation)
         x = self.conv_out(F.silu(self.norm_out(x)))
         x = F.pixel_shuffle(x, self.config.patch)
-        return x + self.moved_share(modulation)[:, :, None, None] * moved[0] if moved else x
+        if not moved:
+            return x
+        own, gate = x[:, :-1].to(moved[0].dtype), x[:, -1:].to(moved[0].dtype).sigmoid()
+        gate = ((1 + 2 * _SURE) * gate - _SURE).clamp(0, 1)
+        gate = torch.cat([gate[:num_mixed], torch.ones_like(gate[num_mixed:])])
+        return self._towards(moved[0].lerp(own, gate), noisy, time)
+
+    def _towards(self, clean: Tensor, noisy: Tensor, time: Tensor) -> Tensor:
+        """Return the velocity that takes noised latents to clean ones. With r = signal / sigma, learned for every
+        timestep, and signal^2 + sigma^2 = 1, it is r * noisy - sqrt(1 + r^2) * clean: nothing but r can be off."""
+        ratio = self.signal_to_noise(F.silu(time)).float()[:, :, None, None]
+        return ratio * noisy - (1 + ratio.square()).sqrt() * clean
 
     def calibrate(self, moments: Callable[[], Iterator[Moments]]) -> None:
         if self.config.camera_steps:
