@@ -112,7 +112,7 @@ class DiffusionConfig:
 @dataclass(frozen=True)
 class SamplerConfig:
     """How a frame is sampled: `timesteps` from the first, which sees pure noise, to the last; see
-    `gamengen.models.sampler`."""
+    `gamengen.models.sampler`. If the first leaves some of the signal, training reads off it what play does not have."""
 
     timesteps: tuple[int, ...]
     guidance_scale: float
