@@ -49,7 +49,7 @@ DEVICES = {
 
 # Frames per second that one core records, game, codec and Parquet included (`python -m jobs.benchmark
 # parts=recording`, 26 November 2026, AMD EPYC): a lower bound of the time, as nothing is learnt meanwhile.
-# DOOM's is without `supersampling`: at 2, with four times the pixels to render, it takes four times as long.
+# DOOM's is without `supersampling`: at 2, with four times the pixels to render, its engine takes four times as long.
 RECORDED_PER_CORE = {"chrome_dino": 13300.0, "doom": 1500.0}
 
 # Bytes per pixel that codecs keep, measured on 512 frames of scripted play (gamengen/data/README.md).
