@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,7 @@ def _worker(rank: int, config, folder: str) -> None:
     if rank == 0:
         torch.save(result, f"{folder}/result.pt")
     torch.distributed.destroy_process_group()
+    os._exit(0)  # as Ray's workers: Gloo's threads may hold tensors still, and abort where Python ends before them
 
 
 @pytest.mark.slow
