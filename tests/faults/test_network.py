@@ -107,7 +107,7 @@ def network() -> Iterator[Network]:
 
 
 def test_a_network_that_is_cut_for_ten_seconds(network, overrides, recovered):
-    settings, config, num_items = load(overrides, [*PACED, "collect.num_frames=6000"])
+    settings, config, num_items = load(overrides, [*PACED, "collect.num_frames=8000"])
     with NamespacedNodes(network) as nodes, Job("collect", settings, nodes) as job:
         wait_for(lambda: committed(config.folder) >= 4 and len(players(nodes)) == 4)
         assert _answers(nodes.nodes[1])
