@@ -48,7 +48,8 @@ class GeneratedGames:
 
 
 class RealGames:
-    """The real game behind the same interface: a game over stays until the restart action, as a model learns it.
+    """The real game behind the same interface: an episode's last frame is seen, and stays until the restart action, if
+    the game has one, as a model learns it.
 
     Every game first goes `ages[i]` frames with a careful player, so that it is as far on as the generated one.
     """
@@ -57,7 +58,7 @@ class RealGames:
         self._envs = [make() for _ in seeds]
         self._spec = self._envs[0].unwrapped.game_spec
         self._restart = self._spec.restart_action and self._spec.action_index(self._spec.restart_action)
-        self._over: list[int | None] = [None] * len(seeds)  # frames spent in game over
+        self._over: list[int | None] = [None] * len(seeds)  # frames spent at the end of an episode
         self.ages = list(ages)
         for index, (env, seed) in enumerate(zip(self._envs, seeds, strict=True)):
             env.reset(seed=seed)
@@ -84,11 +85,11 @@ class RealGames:
         waited = self._over[index]
         if waited is None:
             _, _, terminated, truncated, _ = self._envs[index].step(action)
-            if terminated and self._restart is not None:
+            if terminated:
                 self._over[index] = 0
-            elif terminated or truncated:
+            elif truncated:
                 self._envs[index].reset()
-        elif waited >= self._spec.restart_delay and action == self._restart:
+        elif self._restart is None or (waited >= self._spec.restart_delay and action == self._restart):
             self._envs[index].reset()
             self._over[index] = None
         else:

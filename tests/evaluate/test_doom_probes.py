@@ -87,6 +87,24 @@ def test_the_real_game_goes_on_after_a_death_and_its_status_bar_stands_still() -
     assert still.mean() > lost.mean() + 8
 
 
+def test_the_screen_after_a_level_is_seen_once_and_is_an_event() -> None:
+    """In `basic` a level ends with the monster, which one who shoots at random hits within seconds."""
+    make = functools.partial(envs.make, "doom", **{**OPTIONS, "levels": "basic"})
+    spec = make().unwrapped.game_spec
+    games, player = RealGames(make, [1], [3], PROBES), PROBES.player([1], spec)
+    assert spec.actions[1] == "attack"
+    brown, entered = [], []
+    frames = games.frames
+    for number in range(400):
+        player.act(frames)
+        red, gold = PROBES.tints(frames)
+        brown.append(red[0] > 15 and gold[0] > 15)
+        entered.append(bool(player.entered[0]))
+        frames = games.step([1 if number % 8 < 4 else 2 + 2 * (number // 40 % 2)])
+    games.close()
+    assert 2 <= sum(brown) < 40 and entered == brown
+
+
 def test_no_action_is_claimed_to_show_in_one_frame() -> None:
     assert not PROBES.FOLLOWED_WITHIN
     with pytest.raises(ValueError, match="'forward'; expected none"):

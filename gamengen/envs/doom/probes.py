@@ -1,7 +1,8 @@
 """What an evaluation asks of this game, answered from frames alone; see `gamengen.envs.Probes`.
 
 DOOM tints the whole picture for some frames, red when the player is hurt and gold when something is picked up. Most of
-the status bar is grey, so its median is an exact gauge of the tint, whatever is to be seen above it.
+the status bar is grey, so its median is an exact gauge of the tint, whatever is to be seen above it. The screen that
+follows a finished level is brown all over, which is both.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class FramePlayer:
     """Walks about at random and tells what befalls it, bool [N] each.
 
     Attributes:
-        entered: the player was hurt or picked something up since the last frame.
+        entered: since the last frame the player was hurt, picked something up or finished the level.
         over, contact, pressed: always False: a death ends the episode, and the next picture is another one's first.
     """
 
