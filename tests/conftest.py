@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,14 @@ def load_tiny(storage: Path | str, *overrides: str):
     from gamengen import config as configs
 
     return configs.load(QUICKSTART, [*TINY, f"storage={storage}", *overrides])
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 400, every: float = 0.2) -> None:
+    """Wait for a condition, which is looked at rarely enough not to take the CPU from what is waited for."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(every)
 
 
 @pytest.fixture(scope="session", autouse=True)

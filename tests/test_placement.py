@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from gamengen import config as configs
 from gamengen import placement
 from gamengen.local_nodes import LocalNodes
-from tests.collect.conftest import assert_exactly_once, overrides, wait_for  # noqa: F401, a fixture
-from tests.conftest import QUICKSTART, load_tiny
+from tests.collect.conftest import assert_exactly_once, overrides  # noqa: F401, a fixture
+from tests.conftest import QUICKSTART, load_tiny, wait_for
 from tests.faults.conftest import Job
 
 

@@ -28,7 +28,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 from gamengen import config as configs
 from gamengen import local_head, pipeline, storage
 from gamengen.serve import client as game_client
-from tests.conftest import QUICKSTART, ROOT, TINY
+from tests.conftest import QUICKSTART, ROOT, TINY, wait_for
 from tests.dashboards import prometheus as prometheus_server
 from tests.dashboards.prometheus import Prometheus
 
@@ -36,13 +36,6 @@ pytestmark = pytest.mark.ray
 PHASES = [phase.name for phase in pipeline.PHASES]
 CONFIG = ("--config", "configs/quickstart.yaml", *TINY)
 OTHERS = ("127.0.0.2", "127.0.0.3")
-
-
-def _wait_for(true: Callable[[], object], seconds: float = 240) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
 
 
 def _with_token(head: local_head.Head, **more: str) -> dict[str, str]:
@@ -71,7 +64,7 @@ def leaders(head: local_head.Head, tmp_path_factory: pytest.TempPathFactory) -> 
             subprocess.Popen([*command, *own], env=_with_token(head), stdout=log, stderr=log, start_new_session=True)
         )
     for node in OTHERS:
-        _wait_for(lambda log=logs / node: "Ray runtime started" in log.read_text())
+        wait_for(lambda log=logs / node: "Ray runtime started" in log.read_text())
     yield [head.pid, *(process.pid for process in nodes)]
     for process in nodes:
         process.terminate()

@@ -1,6 +1,5 @@
 """Settings for a small run, and a look at what a run has recorded."""
 
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -60,13 +59,6 @@ def episodes_in(folder) -> dict[str, int]:
             seen[episode] += 1
             frames[episode] += row["num_frames"]
     return dict(frames)
-
-
-def wait_for(condition, seconds=240.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.05)
 
 
 def committed(folder) -> int:

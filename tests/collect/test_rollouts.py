@@ -18,7 +18,8 @@ from gamengen import storage
 from gamengen.collect import policies, rollouts
 from gamengen.collect.recording import Origin
 from gamengen.data import chunk as chunks
-from tests.collect.conftest import QUICKSTART, assert_exactly_once, committed, wait_for
+from tests.collect.conftest import QUICKSTART, assert_exactly_once, committed
+from tests.conftest import wait_for
 
 LONG_ITEMS = ["collect.max_episode_frames=2000", "collect.num_frames=40000", "collect.shard_bytes=100000"]
 
@@ -86,7 +87,7 @@ def test_a_killed_player_loses_and_doubles_nothing(cluster, overrides):
     config = configs.load(QUICKSTART, [*overrides, *LONG_ITEMS, "run=player"])
     thread = threading.Thread(target=rollouts.collect, args=(config,))
     thread.start()
-    wait_for(lambda: committed(config.folder) >= 2)
+    wait_for(lambda: committed(config.folder) >= 2, every=0.05)
     os.kill(players()[0]["Pid"], signal.SIGKILL)
     thread.join(300)
     assert not thread.is_alive()
@@ -102,7 +103,7 @@ def test_a_killed_driver_loses_and_doubles_nothing(cluster, overrides):
     command = [sys.executable, "-m", "jobs.collect", "--config", str(QUICKSTART), *settings]
     driver = subprocess.Popen(command, env={**os.environ, "RAY_ADDRESS": cluster}, cwd=QUICKSTART.parents[1])
     try:
-        wait_for(lambda: committed(config.folder) >= 2)
+        wait_for(lambda: committed(config.folder) >= 2, every=0.05)
     finally:
         driver.kill()
         driver.wait()

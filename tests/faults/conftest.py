@@ -86,14 +86,6 @@ class Job:
         return status, self._log.read()
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 400, every: float = 0.2) -> None:
-    """Wait for a condition, which is looked at rarely enough not to take the CPU from what is waited for."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(every)
-
-
 def holders(pids: list[int], folder: str) -> dict[int, Path]:
     """Return which of some processes have a file open below a folder."""
     found = {}

@@ -20,7 +20,8 @@ from gamengen.data.check import check
 from gamengen.local_nodes import LocalNodes
 from gamengen.paced_game import picture
 from tests.collect.conftest import QUICKSTART, assert_exactly_once, committed
-from tests.faults.conftest import Job, holders, wait_for
+from tests.conftest import wait_for
+from tests.faults.conftest import Job, holders
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 

@@ -13,7 +13,8 @@ import pytest
 
 from gamengen.local_nodes import LocalNodes
 from tests.collect.conftest import committed
-from tests.faults.conftest import Job, wait_for
+from tests.conftest import wait_for
+from tests.faults.conftest import Job
 from tests.faults.test_collection import PACED, assert_all_there, load, players
 
 CUT_SECONDS = 10

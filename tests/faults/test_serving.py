@@ -15,8 +15,8 @@ import pytest
 from gamengen import local_head
 from gamengen.local_nodes import LocalNodes
 from gamengen.serve import client
-from tests.conftest import TINY
-from tests.faults.conftest import Job, wait_for
+from tests.conftest import TINY, wait_for
+from tests.faults.conftest import Job
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 

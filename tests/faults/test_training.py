@@ -14,8 +14,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator, ScalarEvent
 
 from gamengen.checkpoint import Model
-from tests.conftest import TINY, load_tiny
-from tests.faults.conftest import Job, wait_for
+from tests.conftest import TINY, load_tiny, wait_for
+from tests.faults.conftest import Job
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 

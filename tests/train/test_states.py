@@ -75,7 +75,7 @@ def _worker(rank: int, config, folder: str) -> None:
     if rank == 0:
         torch.save(result, f"{folder}/result.pt")
     torch.distributed.destroy_process_group()
-    os._exit(0)  # as Ray's workers: Gloo's threads may hold tensors still, and abort where Python ends before them
+    os._exit(0)  # Gloo's threads may still hold tensors, and a thread that frees one while Python ends aborts
 
 
 @pytest.mark.slow
