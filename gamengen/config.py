@@ -310,6 +310,9 @@ def load(path: str | Path, overrides: typing.Sequence[str] = ()) -> Config:
         tree = yaml.safe_load(Path(path).read_text())
     except FileNotFoundError:
         raise ValueError(f"no config file at {path}; expected a YAML such as configs/quickstart.yaml.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not text"
+        raise ValueError(f"cannot read {path} ({reason}); expected a YAML such as configs/quickstart.yaml.") from None
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not YAML: {error}") from None
     if not isinstance(tree, dict):
@@ -400,7 +403,11 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     )  # mappings whose keys belong to someone else
     if parts[-1] not in node and not free:
         raise ValueError(f"override {override!r}: {_unknown(key, parts[-1], node)}")
-    value = yaml.safe_load(text)
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"override {override!r}: its value is not YAML: {reason}") from None
     if isinstance(value, str):  # YAML 1.1 reads 1e-4 as a string
         with contextlib.suppress(ValueError):
             value = float(value)

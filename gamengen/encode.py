@@ -7,7 +7,7 @@ import io
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ def encode(config: Config) -> dict[str, Any]:
     """Encode every shard of `gameplay/` that `latents/` does not have yet.
 
     A latent shard has its source's name, carries the fingerprint of the autoencoder that made it, and is written whole;
-    so a second run does what is left, and latents of another autoencoder are made anew.
+    so a second run does what is left, latents of another autoencoder are made anew, and those whose source is gone go.
 
     Raises:
         ValueError: no gameplay, damaged shards, no autoencoder, or one of another game.
@@ -45,6 +45,7 @@ def encode(config: Config) -> dict[str, Any]:
     if Model.from_pretrained(autoencoder_folder).game != game:
         raise ValueError(f"{autoencoder_folder} was trained on another game or frame size; give this run another name.")
     fingerprint = weights_fingerprint(autoencoder_folder, "autoencoder")
+    _drop_latents_without_a_source(config, sources)
     left = [shard for shard in sources if not _is_done(_target(shard), fingerprint)]
     frames = 0
     if left:
@@ -115,6 +116,15 @@ class Encoder:
                 latents = self.autoencoder.encode(autoencoders.to_images(part))
             parts.append(latents.half().cpu().numpy())
         return np.concatenate(parts)
+
+
+def _drop_latents_without_a_source(config: Config, sources: Sequence[str]) -> None:
+    """Delete latents whose frames are no longer in the run: what is recorded in their place would be there twice."""
+    targets = {_target(source) for source in sources}
+    for latents in storage.list_files(f"{config.folder}/latents", ".parquet"):
+        if latents not in targets:
+            logger.info("%s is deleted: its frames are no longer in %s/gameplay", latents, config.folder)
+            storage.delete(latents)
 
 
 def _target(source: str) -> str:

@@ -62,7 +62,7 @@ def picture(frame: int) -> np.ndarray:
     return np.repeat(np.kron(bits * np.uint8(255), np.ones((2, 2), np.uint8))[:, :, None], 3, axis=2)
 
 
-def make(pace: float = SPEC.frames_per_second, notes: str | None = None, observation: str = "none") -> PacedEnv:
+def make(pace: float = SPEC.frames_per_second, notes: str | None = None) -> PacedEnv:
     """Make the env; there is nothing to observe.
 
     Args:

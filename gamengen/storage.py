@@ -58,7 +58,8 @@ def write_bytes(uri: str, data: bytes) -> None:
         return
     if folder := path.rpartition("/")[0]:
         files.create_dir(folder, recursive=True)
-    temporary = f"{path}.{uuid.uuid4().hex}.tmp"
+    name = path.rpartition("/")[2]
+    temporary = f"{path[: -len(name)]}.{name}.{uuid.uuid4().hex}.tmp"  # hidden: pandas would read what a kill leaves
     with files.open_output_stream(temporary) as stream:
         stream.write(data)
     files.move(temporary, path)
@@ -111,6 +112,12 @@ def list_files(folder: str, suffix: str, *, recursive: bool = False) -> list[str
     selector = pyarrow.fs.FileSelector(path, allow_not_found=True, recursive=recursive)
     names = [info.path[len(path) + 1 :] for info in files.get_file_info(selector) if info.is_file]
     return [f"{folder.rstrip('/')}/{name}" for name in sorted(names) if name.endswith(suffix)]
+
+
+def delete(uri: str) -> None:
+    """Delete a file; raises FileNotFoundError."""
+    files, path = filesystem(uri)
+    files.delete_file(path)
 
 
 def download(uri: str, place: str) -> None:

@@ -44,6 +44,7 @@ def test_policies_and_options_take_new_keys() -> None:
         ("run=a/b", ["run", "a/b"]),
         ("collect.import=videos", ["collect.import", "absolute", "videos"]),
         ("collect.import=3", ["collect.import", "string", "3"]),
+        ("collect.policies={random: 1.0", ["collect.policies", "not YAML"]),
         ("collect.import_folder=/videos", ["collect.import_folder", "did you mean 'import'"]),
     ],
 )
@@ -74,6 +75,11 @@ def test_what_is_no_mapping_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(text)
     with pytest.raises(ValueError, match=r"c\.yaml"):
         configs.load(tmp_path / "c.yaml")
+
+
+def test_a_folder_is_no_config(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"cannot read .*directory"):
+        configs.load(tmp_path)
 
 
 def test_a_missing_file_is_named() -> None:

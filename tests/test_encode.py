@@ -63,6 +63,14 @@ def test_a_second_run_does_what_is_left(run) -> None:
     assert len(shards.find(str(folder), run.game_spec())) == 5
 
 
+def test_latents_go_with_their_source(run) -> None:
+    phase.encode(run)
+    Path(run.folder, "gameplay", "made-2.parquet").rename(Path(run.folder, "gameplay", "made-9.parquet"))
+    assert phase.encode(run)["shards_encoded"] == 1
+    assert not Path(run.folder, "latents", "made-2.parquet").exists()
+    assert Path(run.folder, "latents", "made-9.parquet").exists()
+
+
 def test_another_autoencoder_s_latents_are_made_anew(run) -> None:
     phase.encode(run)
     model = Model.from_pretrained(f"{run.folder}/autoencoder")

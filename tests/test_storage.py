@@ -48,3 +48,15 @@ def test_a_part_of_a_file(tmp_path: Path) -> None:
     storage.write_bytes(f"{tmp_path}/file", b"0123456789")
     assert storage.read_part(f"{tmp_path}/file", 2, 3) == b"234"
     assert storage.read_part(f"{tmp_path}/file", 8, 5) == b"89"
+
+
+def test_what_a_kill_in_the_middle_of_a_write_leaves_is_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Killed(pyarrow.fs.LocalFileSystem):
+        def move(self, source: str, target: str) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(storage, "filesystem", lambda uri: (Killed(), uri))
+    with pytest.raises(KeyboardInterrupt):
+        storage.write_bytes(f"{tmp_path}/file.parquet", b"0")
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(".file.parquet.")

@@ -34,6 +34,7 @@ from gamengen.collect.holding import frames_per_decision
 from gamengen.collect.playing import scores
 from gamengen.collect.writer import own_shards, sink_to, start_writer
 from gamengen.config import Config
+from gamengen.data import codec as codecs
 from gamengen.data import shards
 
 logger = logging.getLogger(__name__)
@@ -95,6 +96,7 @@ def check(config: Config) -> None:
     """Raise a ValueError for a game that nobody can play, or for settings that cannot be."""
     envs.require_playable(config.game.name)
     _options(config)
+    codecs.encoder(config.collect.codec, config.game_spec().frames_per_second)  # runners would try it for hours
     if not 0 <= config.agent.recorded_share <= 1:
         raise ValueError(f"agent.recorded_share, got {config.agent.recorded_share}; expected a share from 0 to 1.")
 
@@ -158,7 +160,7 @@ def _learn(config: Config, state: AgentState, algorithm: Algorithm) -> None:
         started = time.monotonic()
         result = iterate(config, algorithm, state.episodes, _version(config, state))
         finished = algorithm.env_runner_group.foreach_env_runner(_take_finished)
-        runners = result["env_runners"]
+        runners = result.get("env_runners", {})  # not there where all of them were lost
         state.iterations += 1
         state.episodes += int(runners.get("num_episodes", 0))
         state.env_steps += int(runners.get("num_env_steps_sampled", 0))

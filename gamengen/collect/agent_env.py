@@ -104,7 +104,7 @@ class LearnersEnv(gymnasium.Wrapper):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         self._begin()
-        return self.env.reset(seed=seed, options=options)[0], {}
+        return self.env.reset(seed=None, options=options)[0], {}  # RLlib's seed is the same after every restart
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = self.env.step(action)

@@ -25,6 +25,7 @@ from gamengen.collect.recording import EpisodeRecorder, Origin
 from gamengen.collect.writer import EpisodeWriter, own_shards, to_bytes
 from gamengen.config import Config
 from gamengen.data import card, figures, foreign, shards, video
+from gamengen.data import codec as codecs
 from gamengen.data.foreign import Source, Steps
 from gamengen.game import GameSpec
 from gamengen.progress import Progress
@@ -67,6 +68,12 @@ def import_recordings(config: Config) -> dict[str, Any]:
     """
     started = time.monotonic()
     gameplay, game = f"{config.folder}/gameplay", config.game_spec()
+    if game.has_levels or game.variables:
+        raise ValueError(
+            f"collect.import: {config.game.name} records levels and variables beside its frames, which no recording "
+            "made elsewhere has. Describe it as game.name: recorded, with its size, rate and actions."
+        )
+    codecs.encoder(config.collect.codec, game.frames_per_second)
     if storage.list_files(gameplay, ".parquet"):
         shards.find(gameplay, game)
     writer = EpisodeWriter(gameplay, PREFIX, config.collect.shard_bytes)

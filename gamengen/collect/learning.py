@@ -100,7 +100,7 @@ class Progress:
 
     def log(self, env_steps: int, episodes: int, curve: LearningCurve) -> None:
         now = time.monotonic()
-        if now - self._last < _LOG_SECONDS:
+        if now - self._last < _LOG_SECONDS or env_steps == self._first_steps:
             return
         self._last = now
         seconds = now - self._begun

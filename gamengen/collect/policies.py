@@ -221,7 +221,9 @@ def make_env(config: Config, observes: bool = True) -> gymnasium.Env:
     The frames are the same.
     """
     envs.require_playable(config.game.name)
-    options = {**config.game.options, "observation": config.agent.observation}
+    options = dict(config.game.options)
+    if envs.takes(config.game.name, "observation"):
+        options["observation"] = config.agent.observation
     if not observes:
         options |= getattr(envs.load(config.game.name), "UNOBSERVED", {})
     return envs.make(config.game.name, **options)

@@ -37,6 +37,7 @@ from gamengen.collect.writer import PARQUET, count_recorded, here, own_shards
 from gamengen.config import Config
 from gamengen.data import card, shards
 from gamengen.data import chunk as chunks
+from gamengen.data import codec as codecs
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,8 @@ def collect(config: Config) -> dict[str, Any]:
     missing = check(config)
     before = _count(config)
     if missing:
+        for mark in _without_a_shard(config):
+            storage.delete(mark)  # Ray Data would leave out what it says is done
         ray_cluster.connect()
         logger.info("collecting %d items of %d frames", len(missing), settings.max_episode_frames)
         play(config, missing)
@@ -88,6 +91,7 @@ def check(config: Config) -> list[int]:
     game = config.game_spec()
     for name in settings.policies:
         policies.make(name, config, game)
+    codecs.encoder(settings.codec, game.frames_per_second)
     progress = f"{config.folder}/collect-progress"
     now = {"seed": config.seed, "max_episode_frames": settings.max_episode_frames, "game": game.to_json()}
     if storage.exists(f"{progress}/items.json"):
@@ -102,16 +106,29 @@ def check(config: Config) -> list[int]:
     num_items = -(-settings.num_frames // settings.max_episode_frames)
     if num_items > _MAX_ITEMS:
         raise ValueError(f"collect.num_frames, got {num_items} items; expected at most {_MAX_ITEMS}. Use several runs.")
-    committed = _committed(f"{progress}/done")
+    committed = _committed(config)
     return [seed for seed in (config.seed * _MAX_ITEMS + item for item in range(num_items)) if seed not in committed]
 
 
-def _committed(done: str) -> set[int]:
+def _marks(config: Config) -> list[str]:
+    """Return the files that say which items are safe, one for each shard."""
+    done = storage.list_files(f"{config.folder}/collect-progress/done", ".parquet")
+    return [mark for mark in done if not mark.endswith(".pending.parquet")]
+
+
+def _without_a_shard(config: Config) -> list[str]:
+    """Return the marks of shards that somebody has deleted, because they were damaged: to be played again."""
+    shard_names = [shard.rpartition("/")[2] for shard in own_shards(f"{config.folder}/gameplay", PREFIX)]
+    there = {name.rpartition("-")[0] for name in shard_names}  # a mark's name, and the number of the part
+    return [mark for mark in _marks(config) if mark.rpartition("/")[2].removesuffix(".parquet") not in there]
+
+
+def _committed(config: Config) -> set[int]:
     """Return the seeds of the items that are safe; many small files at once, since a bucket takes its time for each."""
-    parts = [part for part in storage.list_files(done, ".parquet") if not part.endswith(".pending.parquet")]
+    parts = sorted(set(_marks(config)) - set(_without_a_shard(config)))
     if not parts:
         return set()
-    files = storage.filesystem(done)[0]
+    files = storage.filesystem(parts[0])[0]
     paths = [storage.filesystem(part)[1] for part in parts]
     return set(pyarrow.dataset.dataset(paths, filesystem=files).to_table(["seed"])["seed"].to_pylist())
 

@@ -15,7 +15,7 @@ from gamengen.game import GameSpec
 from gamengen.progress import Progress
 from gamengen.storage import reading
 
-_AGAIN = "Delete it (of a collection, also its namesake in collect-progress/done) and run what recorded it again."
+_AGAIN = "Delete it and run what made it again; an agent's play (agent-*) alone does not come back."
 # Columns that every shard has and fills; those of some games only, such as variables, may be missing or null.
 _REQUIRED = ("run", "episode", "chunk", "first_frame", "num_frames", "actions", "rewards", "terminated", "truncated")
 _REQUIRED += ("frames", "codec", "agent_version", "seed", "node", "split")

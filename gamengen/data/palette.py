@@ -124,7 +124,7 @@ class _Table:
         place, read = 3 * start, 3 * size + _SPARE
         if place + read > pixels.size:  # the last ones, behind which there is nothing to read
             last = self._last[:read]
-            last[: 3 * size] = pixels[place:]
+            last[: 3 * size] = pixels[place : place + 3 * size]
             pixels, place = last, 0
         eight = np.ndarray(size, "<i8", pixels, place, strides=(3,))
         return np.bitwise_and(eight, 0xFFFFFF, out=self._numbers[:size])

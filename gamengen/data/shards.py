@@ -57,7 +57,8 @@ def find(folder: str, game: GameSpec | None = None) -> list[str]:
         except (pa.ArrowInvalid, OSError) as error:
             raise ValueError(
                 f"{shard} is not a whole Parquet file ({str(error).splitlines()[0]}). "
-                "Nothing else is lost: delete it, and run the phase that wrote it again."
+                "Nothing else is lost: delete it, and run the phase that wrote it again "
+                "(an agent's play, agent-*, alone does not come back)."
             ) from None
         recorded = game_of(found, shard)
         if game is not None and recorded != game:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Mapping, Sequence
 from types import ModuleType
@@ -75,9 +76,10 @@ def names() -> list[str]:
 def load(name: str) -> ModuleType:
     """Import a game by its name here or by the import path of your own module.
 
-    The module has `SPEC: GameSpec` and `make(**options) -> gymnasium.Env`; the env's `unwrapped.game_spec` is the SPEC
-    with what the options changed (frame size, rate), and may have `view_frame()`, as `render` but an array that the
-    next step may change, for recorders: to copy a large frame costs as much as to draw it. The module may have, for
+    The module has `SPEC: GameSpec` and `make`, which takes `game.options` and, if it has an argument of that name,
+    `agent.observation`, and returns a gymnasium.Env; the env's `unwrapped.game_spec` is the SPEC with what the options
+    changed (frame size, rate), and may have `view_frame()`, as `render` but an array that the next step may change, for
+    recorders: to copy a large frame costs as much as to draw it. The module may have, for
     the evaluation, `PROBES: Probes` and `REGIONS(height, width)`, which returns (rows, columns) of small things that
     matter by their names; where an engine is behind the env, `play_raw(plays, **options)`, which plays that with
     nothing around it and yields what it shows after each action, for the benchmark (`plays`: a seed and the actions of
@@ -124,8 +126,27 @@ def licence(name: str) -> dict[str, str]:
 
 
 def make(name: str, **options: Any) -> gymnasium.Env:
-    """Make the env of a game: `make("chrome_dino", frame_tics=1)`."""
+    """Make the env of a game: `make("chrome_dino", frame_tics=1)`; raises ValueError for an option that it has not."""
+    known = _parameters(name)
+    for option in options:
+        if known is not None and option not in known:
+            near = difflib.get_close_matches(option, known, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"expected {', '.join(sorted(known)) or 'none'}."
+            raise ValueError(f"unknown option game.options.{option} of the game {name!r}; {hint}")
     return load(name).make(**options)
+
+
+def takes(name: str, option: str) -> bool:
+    """Return whether a game's `make` has an option of this name."""
+    known = _parameters(name)
+    return known is None or option in known
+
+
+def _parameters(name: str) -> set[str] | None:
+    """Return the names of what a game's `make` takes; None where it takes whatever there is and judges for itself."""
+    parameters = inspect.signature(load(name).make).parameters.values()
+    is_open = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    return None if is_open else {parameter.name for parameter in parameters}
 
 
 for _name in names():  # an entry point is a string: registering a game does not import it

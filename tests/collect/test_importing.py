@@ -158,6 +158,10 @@ def test_a_game_with_an_env_takes_recordings_too(tmp_path: Path) -> None:
     assert episode.frames.shape == (20, 32, 64, 3) and episode.actions.tolist()[:4] == [0, 1, 0, 1]
 
 
+def test_a_game_that_records_more_than_frames_is_refused(tmp_path: Path, videos: Path) -> None:
+    assert "records levels and variables" in _error(_config(tmp_path, videos, "game.name=doom", "game.options={}"))
+
+
 def _error(config: configs.Config) -> str:
     with pytest.raises(ValueError) as caught:
         rollouts.collect(config)

@@ -21,7 +21,7 @@ class Scripted(gymnasium.Env):
         self._length, self._dies_at, self.steps, self.starts = length, set(dies_at), 0, 0
 
     def reset(self, *, seed=None, options=None):
-        self._step, self.starts = 0, self.starts + 1
+        self.seed, self._step, self.starts = seed, 0, self.starts + 1
         return 0, {}
 
     def step(self, action):
@@ -53,6 +53,13 @@ def test_what_is_learnt_from_is_scaled_and_what_is_counted_is_not():
     env.step(0)  # goes on: not counted
     assert env.take_finished() == [Episode(4.0, {"found": 6.0, "lost": -2.0}, 3)] * 2
     assert env.take_finished() == []
+
+
+def test_who_learns_chooses_no_seed():
+    """RLlib's first is the same after every restart; the recorder's own are not."""
+    env = LearnersEnv(Scripted(), 1.0)
+    env.reset(seed=7)
+    assert env.unwrapped.seed is None
 
 
 def test_an_agent_outlives_its_game_and_does_not_count_the_lost_episode():

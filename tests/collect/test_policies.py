@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gamengen import config as configs
-from gamengen import storage
+from gamengen import envs, paced_game, storage
 from gamengen.collect import networks, policies, rollouts
 from gamengen.collect.playing import play_item
 from gamengen.collect.recording import Origin
@@ -134,3 +134,11 @@ def test_who_does_not_look_records_the_same_frames(overrides, game):
     rows = [play_item(env, policy, config.collect, Origin("r", "n", "random"), 5) for env in (seen, unseen)]
     assert rows[0].equals(rows[1])
     seen.close(), unseen.close()
+
+
+def test_only_a_game_that_takes_it_is_given_an_observation(overrides):
+    game = ["game.name=gamengen.paced_game", "game.options={}"]
+    with policies.make_env(configs.load(QUICKSTART, [*overrides, *game])) as env:
+        assert env.unwrapped.game_spec is paced_game.SPEC
+    with pytest.raises(ValueError, match=r"game\.options\.pase of the game .* did you mean 'pace'"):
+        envs.make("gamengen.paced_game", pase=2)

@@ -53,6 +53,8 @@ def test_an_item_is_the_same_every_time_and_has_its_frames(config):
         ("collect.policies={random: -1.0}", "shares"),
         ("collect.policies={expert: 1.0}", "unknown policy"),
         ("collect.policies={agent: 1.0}", r"run jobs\.train_agent first"),
+        ("collect.codec=delta_zstd", "unknown codec 'delta_zstd'"),
+        ("game.options.downscal=2", "did you mean 'downscale'"),
     ],
 )
 def test_mistakes_are_found_before_anything_starts(overrides, override, message):
@@ -76,6 +78,9 @@ def test_collecting_resuming_and_going_on(cluster, overrides, config):
     assert 600 <= rollouts.collect(more)["new_frames"] < 700
     assert_exactly_once(config, 13)
     assert before < set(Path(config.folder, "gameplay").iterdir())
+    next(Path(config.folder, "gameplay").glob("collect-*.parquet")).unlink()  # damaged, let us say
+    assert rollouts.collect(more)["new_frames"] > 0
+    assert_exactly_once(config, 13)
     with pytest.raises(ValueError, match="another max_episode_frames"):
         rollouts.collect(configs.load(QUICKSTART, [*overrides, "collect.max_episode_frames=300"]))
 

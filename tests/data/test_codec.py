@@ -43,6 +43,13 @@ def test_our_codecs_take_noise_odd_sizes_and_a_mix_of_grey_and_colour(codec):
 
 
 @pytest.mark.parametrize("codec", OWN)
+def test_our_codecs_take_one_pixel_more_than_their_parts(codec):
+    frames = np.random.default_rng(0).integers(0, 5, (3, 113, 145, 3), dtype=np.uint8)  # 2**14 + 1 pixels
+    data = codecs.encode(frames, codec, 20.0)
+    np.testing.assert_array_equal(codecs.decode(data, codec, 3, "x"), frames)
+
+
+@pytest.mark.parametrize("codec", OWN)
 def test_our_codecs_take_large_frames_that_change_everywhere(codec):
     frames = np.random.default_rng(0).integers(
         0, 256, (18, 400, 400, 3), dtype=np.uint8

@@ -7,13 +7,12 @@ look, and `LICENCE` says whose the pictures are.
 
 from __future__ import annotations
 
-from typing import Any
-
 from gamengen.envs.chrome_dino import probes as PROBES
 from gamengen.envs.chrome_dino.env import SPEC, ChromeDinoEnv
 from gamengen.envs.chrome_dino.policies import ScriptedPolicy
 
 SCRIPTED = ScriptedPolicy
+make = ChromeDinoEnv  # its arguments are the game's options
 UNOBSERVED = {"observation": "state"}
 LICENCE = {"id": "mit", "text": "The pictures that it learnt are gamengen's own pixel art, under the MIT licence."}
 
@@ -23,8 +22,3 @@ __all__ = ["LICENCE", "PROBES", "REGIONS", "SCRIPTED", "SPEC", "UNOBSERVED", "Ch
 def REGIONS(height: int, width: int) -> dict[str, tuple[slice, slice]]:
     """Return rows and columns of the score."""
     return {"score": PROBES.static_regions(height, width)["score"]}
-
-
-def make(**options: Any) -> ChromeDinoEnv:
-    """Make the env; the options are the arguments of `ChromeDinoEnv`."""
-    return ChromeDinoEnv(**options)

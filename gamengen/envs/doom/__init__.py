@@ -8,8 +8,6 @@ pictures are.
 
 from __future__ import annotations
 
-from typing import Any
-
 from gamengen.envs.doom import probes
 from gamengen.envs.doom.env import SPEC, DoomEnv
 from gamengen.envs.doom.policies import ScriptedPolicy
@@ -17,6 +15,7 @@ from gamengen.envs.doom.raw import play_raw
 
 SCRIPTED = ScriptedPolicy
 PROBES = probes
+make = DoomEnv  # its arguments are the game's options
 UNOBSERVED = {"observation": "none"}
 LICENCE = {
     "id": "bsd-3-clause",
@@ -42,8 +41,3 @@ __all__ = [
 def REGIONS(height: int, width: int) -> dict[str, tuple[slice, slice]]:
     """Return rows and columns of the status bar: the last 32 of 240 rows."""
     return dict(probes.static_regions(height, width))
-
-
-def make(**options: Any) -> DoomEnv:
-    """Make the env; the options are the arguments of `DoomEnv`."""
-    return DoomEnv(**options)
