@@ -28,6 +28,7 @@ help: ## show the targets
 
 setup: $(INSTALLED) ## install everything into .venv
 
+# --seed: with the environment activated, pip has to be its own, not the machine's.
 $(INSTALLED): pyproject.toml constraints.txt
 	@if [ -z "$(PYTHON)" ]; then echo "error: no Python 3.11, 3.12 or 3.13 found; install one, or run make PYTHON=/path/to/python3" >&2; exit 1; fi
 	@uv=$$(command -v uv || true); \
@@ -35,7 +36,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 		uv=$(CURDIR)/$(TOOLS)/bin/uv; \
 		[ -x "$$uv" ] || "$(PYTHON)" -m pip install --quiet --target $(TOOLS) uv; \
 	fi; \
-	[ -x $(BIN)/python ] || "$$uv" venv --quiet --python "$(PYTHON)" $(VENV); \
+	[ -x $(BIN)/python ] || "$$uv" venv --quiet --seed --python "$(PYTHON)" $(VENV); \
 	echo "installing the packages of constraints.txt into $(VENV)"; \
 	"$$uv" pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[test]'
 	@touch $@
@@ -43,7 +44,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 quickstart: setup ## record, train, score and serve a game, all on this machine
 	@$(BIN)/python -m jobs.pipeline --config $(CONFIG) storage="$(STORAGE)"
 
-play: setup ## play the network that comes with this repository; GAME=doom, MODEL=distilled
+play: setup ## play the network that comes with this repository; GAME=<folder of gamengen/weights>, MODEL=distilled
 	@$(BIN)/python -m jobs.play game="$(GAME)" model="$(MODEL)" storage="$(STORAGE)"
 
 test: setup chromium prometheus ## run the tests, but for the slow ones

@@ -109,15 +109,15 @@ def _fit_rate(config: Config, objective: Objective, device: torch.device) -> flo
     marks: list[float] = []
 
     def loss(network: torch.nn.Module, batch: Any, step: int, examples: slice) -> torch.Tensor:
-        marks.append(time.perf_counter())  # between two marks lies one whole step
-        if step > 2 and marks[-1] - marks[1] > SECONDS:
+        marks.append(time.perf_counter())  # between two marks lies one part of a step
+        if step > 2 and examples.start == 0 and marks[-1] - marks[1] > SECONDS:  # after a whole step
             raise _EnoughError
         return objective.loss(network, batch, step, examples)
 
     dtype = precision(config.train.precision, device)
     with contextlib.suppress(_EnoughError):
         fit(dataclasses.replace(objective, loss=loss), settings, device=device, precision=dtype)
-    return settings.batch_size * (len(marks) - 2) / (marks[-1] - marks[1])
+    return settings.batch_size / settings.accumulation * (len(marks) - 2) / (marks[-1] - marks[1])
 
 
 def _bare_steps(config: Config, objective: Objective, device: torch.device) -> Iterator[int]:

@@ -186,7 +186,7 @@ def _training(config: Config, game: GameSpec, measure: Measure) -> dict[str, Any
     """Windows per second of whole training steps, and the share of the device's peak that their FLOP are."""
     _reset_memory(measure.device)
     device, latent_shape = torch.device(measure.device), stage.latent_shape(config, game)
-    per_window = 3 * _flops(config, game, latent_shape) * config.train.denoiser.draws_per_window  # and backward
+    per_window = 3 * _flops(config, game, latent_shape)  # forward, and twice that for backward
     with device:
         network = stage.build(config, game, latent_shape)
     per_second = rate(_train(config, network, latent_shape, game.num_actions, measure))
@@ -207,13 +207,13 @@ def _training(config: Config, game: GameSpec, measure: Measure) -> dict[str, Any
 
 
 def _flops(config: Config, game: GameSpec, latent_shape: tuple[int, int, int]) -> int:
-    """Return the FLOP of one forward pass for one window, counted on shapes alone."""
-    length = config.denoiser.context_length
+    """Return the FLOP of one forward pass for one window and its draws of noise, counted on shapes alone."""
+    length, draws = config.denoiser.context_length, config.train.denoiser.draws_per_window
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         network = stage.build(config, game, latent_shape)
-        one = torch.zeros(1, dtype=torch.long)
+        level, timestep = torch.zeros(1, dtype=torch.long), torch.zeros(draws, dtype=torch.long)
         actions = torch.zeros(1, length, dtype=torch.long)
-        network(torch.zeros(1, *latent_shape), one, torch.zeros(1, length, *latent_shape), actions, one)
+        network(torch.zeros(draws, *latent_shape), timestep, torch.zeros(1, length, *latent_shape), actions, level)
     return counter.get_total_flops()
 
 

@@ -196,7 +196,7 @@ class TrainConfig:
     use_gpu: bool
     precision: Literal["auto", "fp32", "bf16"]
     compile: bool  # by torch.compile: a minute or more at the start, for a GPU that is kept busy
-    sharded: bool  # over the workers (FSDP2), where one GPU cannot hold a denoiser; else each has a copy
+    sharded: bool  # over the workers (FSDP2), where one GPU holds a denoiser but not what its training takes
     num_lanes: int  # parallel streams of examples; a multiple of num_workers, fixed for a run
     max_failures: int
     autoencoder: AutoencoderStage

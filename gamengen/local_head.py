@@ -140,11 +140,27 @@ def _environment(token_path: Path) -> dict[str, str]:
     return kept | {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token_path),
+        "no_proxy": no_proxy(),  # a pipeline that is a job submits others
         "RAY_DEDUP_LOGS": "0",
         "RAY_idle_worker_killing_time_threshold_ms": "600000",
         "RAY_DISABLE_DOCKER_CPU_WARNING": "1",
         "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # nobody takes this machine away; 7 s of imports a stage
     }
+
+
+def environment(head: Head) -> dict[str, str]:
+    """Return what a head was started with, which its jobs inherit; empty where the kernel does not tell."""
+    try:
+        entries = Path(f"/proc/{head.pid}/environ").read_text(errors="surrogateescape").split("\0")
+    except OSError:
+        return {}
+    return {name: value for name, _, value in (entry.partition("=") for entry in entries) if name}
+
+
+def no_proxy() -> str:
+    """Return the `no_proxy` that also keeps what is for the head from a proxy; it is read before NO_PROXY."""
+    known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    return known if known == "*" or "127.0.0.1" in known.split(",") else f"{known},127.0.0.1".lstrip(",")
 
 
 def temp_folder(state: Path) -> Path:

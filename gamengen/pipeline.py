@@ -14,6 +14,7 @@ from typing import Any
 from gamengen import config as configs
 from gamengen import storage
 from gamengen.config import Config
+from gamengen.serve import protocol
 from gamengen.submission import Cluster, PhaseFailed
 
 logger = logging.getLogger(__name__)
@@ -125,10 +126,11 @@ def run(config_path: str, overrides: list[str], cluster: Cluster) -> dict[str, A
     """Run what is left of a run and return the pipeline's summary.
 
     Raises:
-        ValueError: a mistake in the config.
+        ValueError: a mistake in the config, or a token for the players that would not reach the game.
         PhaseFailed: a phase failed; has its exit status and its one line.
     """
     config = configs.load(config_path, overrides)
+    cluster.check_inherited(protocol.TOKEN_VARIABLE)  # now, not when the game is open to everybody
     ledger, begun, seconds = Ledger(config), time.perf_counter(), {}
     must_run = False  # what follows a phase that did something may have something to do
     for number, phase in enumerate(phases(config), start=1):
@@ -197,6 +199,6 @@ def _still_there(phase: Phase, ledger: Ledger) -> bool:
     opener, summary = urllib.request.build_opener(urllib.request.ProxyHandler({})), ledger.summary(phase)
     try:
         with opener.open(f"{summary['url'].rstrip('/')}/api/game", timeout=5) as answer:
-            return summary["model"].endswith(f"/{json.load(answer)['model']['name']}")
+            return json.load(answer)["model"]["place"] == protocol.place(summary["model"])
     except (OSError, KeyError, ValueError):
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shlex
@@ -9,11 +10,12 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import requests
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from gamengen import job_needs, local_head, ray_token
@@ -26,6 +28,8 @@ START_SECONDS = 120.0  # until a head that has just come up takes jobs
 WAIT_SECONDS = 600.0  # until a job has what it needs: time for a cluster to start machines
 _NEEDS_EVERY = 5.0  # seconds
 _STARTS_WITHIN = 20.0  # seconds that a worker may take to start, in which it waits as if its place were not free
+_NO_ANSWER = (RuntimeError, ConnectionError, requests.RequestException)  # what Ray's client lets through is the last
+_IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # what Ray gives every job that is submitted, and nothing else
 _NOT_UPLOADED = [".git", ".venv", ".ray", "runs", "build", "dist", "tests", "*.egg-info", "__pycache__"]
 _NOT_UPLOADED += ["*.mp4", "gamengen/weights"]
 
@@ -63,9 +67,12 @@ class Cluster:
     ) -> None:
         given = address or os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS")
         self.is_own = not given
+        self._environment = dict(os.environ) if _IN_A_JOB in os.environ else {}  # the jobs', as far as it is known
         if given is None or self.is_own:
-            head = local_head.start()
+            os.environ["no_proxy"] = local_head.no_proxy()
+            before, head = local_head.running(), local_head.start()
             given, self._headers = head.dashboard, head.headers()
+            self._environment = local_head.environment(head) if head == before else dict(os.environ)
         elif given.startswith(("http://", "https://")):
             self._headers = ray_token.headers(given, token_required)
         else:  # Ray's own address, as inside a job, where the environment has the token
@@ -74,6 +81,21 @@ class Cluster:
         self.client = _client(given, self._headers)
         self.address = self.client.get_address()
         self.wait_seconds, self.on_interrupt = wait_seconds, on_interrupt
+
+    def check_inherited(self, name: str) -> None:
+        """Check that a variable of this process's environment is one of the jobs' too, which have the head's.
+
+        Raises:
+            ValueError: it is set here, and the jobs have another value, or none, or may have none.
+        """
+        value = os.environ.get(name)
+        if not value or self._environment.get(name) == value:
+            return
+        what_to_do = "End it first: make stop." if self.is_own else "Unset it here (Kubernetes has it from a Secret)."
+        raise ValueError(
+            f"{name} is set here and does not travel to a job; set it where the head of {self.address} is started, "
+            f"whose environment jobs have. {what_to_do}"
+        )
 
     def run(self, name: str, module: str, arguments: list[str], log: Path | None = None) -> dict[str, Any]:
         """Run `python -m <module> <arguments>` as a job, log what it says and return the summary that it ends with.
@@ -115,7 +137,7 @@ class Cluster:
                 runtime_env: dict[str, Any] = {"working_dir": str(working_dir()), "excludes": _NOT_UPLOADED}
                 self.client.submit_job(entrypoint=entrypoint, submission_id=job, runtime_env=runtime_env)
                 return
-            except (RuntimeError, ConnectionError) as error:
+            except _NO_ANSWER as error:
                 if "already exists" in str(error):  # the answer to an earlier try was lost
                     return
                 if time.monotonic() > deadline:
@@ -154,7 +176,7 @@ class Cluster:
                 info = self.client.get_job_info(job)
                 text = self.client.get_job_logs(job) if info.status != JobStatus.PENDING else ""
                 failures = 0
-            except (RuntimeError, ConnectionError) as error:
+            except _NO_ANSWER as error:
                 failures += 1
                 if failures > 20:
                     reason = f"{self.address} no longer answers: {error}"
@@ -183,7 +205,7 @@ class Cluster:
             deadline = time.monotonic() + 15
             while not self.client.get_job_status(job).is_terminal() and time.monotonic() < deadline:
                 time.sleep(0.3)
-        except (RuntimeError, ConnectionError):
+        except _NO_ANSWER:
             logger.warning("could not stop job %s; ray job stop %s ends it", job, job)
 
 
@@ -233,11 +255,25 @@ def _client(address: str, headers: dict[str, str]) -> JobSubmissionClient:
     """Connect; a busy head may not answer the first time."""
     for attempt in range(3):
         try:
-            return JobSubmissionClient(address, headers=headers)
-        except (ConnectionError, RuntimeError) as error:
+            with _address_of_jobs(address):
+                return JobSubmissionClient(address, headers=headers)
+        except _NO_ANSWER as error:
             reason = str(error).strip().splitlines()[0]
         time.sleep(2 * attempt)
     raise ValueError(f"no Ray takes jobs at {address}: {reason} Start it, or unset RAY_ADDRESS.")
+
+
+@contextlib.contextmanager
+def _address_of_jobs(address: str) -> Iterator[None]:
+    """Have Ray's client take this address: what the environment says comes before what it is given."""
+    before = os.environ.get("RAY_API_SERVER_ADDRESS")
+    os.environ["RAY_API_SERVER_ADDRESS"] = address
+    try:
+        yield
+    finally:
+        del os.environ["RAY_API_SERVER_ADDRESS"]
+        if before is not None:
+            os.environ["RAY_API_SERVER_ADDRESS"] = before
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from gamengen import config as configs
 from gamengen import submission
+from gamengen.serve import protocol
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +24,8 @@ def submit(phase: str, arguments: list[str], address: str | None, wait_seconds: 
     goes on when this machine is shut. The cluster must ask for a token (RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH).
 
     Raises:
-        ValueError: a mistake in the command line or the config, no cluster, or one without a token.
+        ValueError: a mistake in the command line or the config, no cluster, or one without a token; or a token for the
+            players that would not reach the game.
         submission.PhaseFailed: the job failed; has its exit status.
         submission.LeftRunning: the user left the job at Ctrl+C.
     """
@@ -32,6 +34,8 @@ def submit(phase: str, arguments: list[str], address: str | None, wait_seconds: 
     arguments = _check(phase, arguments)
     asks = sys.stdin.isatty()
     cluster = submission.Cluster(address, wait_seconds, token_required=True, on_interrupt=_ask if asks else None)
+    if phase in ("serve", "pipeline"):
+        cluster.check_inherited(protocol.TOKEN_VARIABLE)
     if phase == "pipeline":
         arguments = ["--wait", f"{wait_seconds:g}", *arguments]
     return cluster.run(phase, f"jobs.{phase}", arguments)

@@ -1,4 +1,7 @@
-"""Play a model: `python -m jobs.play [game=doom] [model=distilled | model=<folder>] [serve.port=8001]`."""
+"""Play a model: `python -m jobs.play [game=<name>] [model=distilled | model=<folder>] [serve.port=8001]`.
+
+`game` is a folder of gamengen/weights.
+"""
 
 import argparse
 import json

@@ -35,7 +35,7 @@ ALLOWED = {
     "engine": ["models", "game", "storage", "checkpoint"],
     "config": [name for name in _NOUNS if name != "config"],
     "placement": [],
-    "ray_cluster": [],
+    "ray_cluster": ["ray_token"],
     "monitor": [],
     "dashboards": ["monitor"],  # they show what the monitor names
     **{phase: _BELOW for phase in _PHASES},

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import requests
+from ray.job_submission import JobSubmissionClient
 
-from gamengen import local_head, pipeline, storage
-from tests.conftest import ROOT, load_tiny
+from gamengen import local_head, pipeline, storage, submission, submit
+from gamengen.serve import protocol
+from tests.conftest import QUICKSTART, ROOT, load_tiny
 
 PHASES = [phase.name for phase in pipeline.PHASES]
 
@@ -82,6 +88,136 @@ def test_the_table_shows_both_modes() -> None:
         ["num_windows", "9"],
         ["psnr_by_horizon", "4", "20", "19.5"],
     ]
+
+
+@pytest.mark.parametrize(("storage_of_game", "is_there"), [("here", True), ("elsewhere", False)])
+def test_a_game_of_that_name_in_another_storage_is_another(
+    tmp_path: Path, monkeypatch, storage_of_game, is_there
+) -> None:
+    ledger = pipeline.Ledger(load_tiny(tmp_path / "here"))
+    model = f"{ledger.config.folder}/denoiser"
+    served = model.replace("/here/", f"/{storage_of_game}/")
+    storage.write_json(f"{ledger.config.folder}/summary-serve.json", {"url": "http://game/", "model": model})
+    answer = {"model": {"name": "/".join(served.split("/")[-2:]), "place": protocol.place(served)}}
+    monkeypatch.setattr(
+        pipeline.urllib.request.OpenerDirector, "open", lambda *_, **__: io.BytesIO(json.dumps(answer).encode())
+    )
+    assert pipeline._still_there(pipeline.PHASES[-1], ledger) is is_there
+
+
+@pytest.fixture
+def own_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> local_head.Head:
+    """A head of our own that runs, as far as can be seen: this process, or one with another environment."""
+    head = local_head.Head(os.getpid(), local_head._began(os.getpid()), "127.0.0.1:1", "http://127.0.0.1:2")
+    monkeypatch.setattr(local_head, "running", lambda: head)
+    monkeypatch.setattr(local_head, "start", lambda: head)
+    monkeypatch.setattr(submission, "_client", lambda address, _: SimpleNamespace(get_address=lambda: address))
+    monkeypatch.setenv("no_proxy", "")
+    return head
+
+
+def test_a_token_for_players_that_jobs_do_not_have_is_refused(own_head, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = protocol.TOKEN_VARIABLE
+    submission.Cluster().check_inherited(name)  # not set
+    monkeypatch.setenv(name, "secret")  # set after that process was started, so the kernel has it without
+    with pytest.raises(ValueError, match=f"{name} is set here and does not travel to a job; .*make stop") as refused:
+        pipeline.run(str(QUICKSTART), [], submission.Cluster())
+    assert "secret" not in str(refused.value) and len(str(refused.value).splitlines()) == 1
+    with pytest.raises(ValueError, match="does not travel"):
+        submit.submit("serve", ["--config", str(QUICKSTART)], None, 1.0)
+    with pytest.raises(ValueError, match=r"where the head of 10\.0\.0\.1:6379 is started.*Unset it here"):
+        submission.Cluster("10.0.0.1:6379").check_inherited(name)
+
+
+def test_a_token_for_players_that_jobs_have_is_welcome(own_head, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(protocol.TOKEN_VARIABLE, "secret")
+    with monkeypatch.context() as inside:  # a job has the head's environment, and so have those that it submits
+        inside.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+        submission.Cluster("10.0.0.1:6379").check_inherited(protocol.TOKEN_VARIABLE)
+    with subprocess.Popen(["sleep", "60"]) as process:  # a head that was started with it before
+        started = dataclasses.replace(own_head, pid=process.pid)
+        with monkeypatch.context() as again:
+            again.setattr(local_head, "running", lambda: started)
+            again.setattr(local_head, "start", lambda: started)
+            submission.Cluster().check_inherited(protocol.TOKEN_VARIABLE)
+        process.kill()
+    monkeypatch.setattr(local_head, "running", lambda: None)  # it is started now
+    submission.Cluster().check_inherited(protocol.TOKEN_VARIABLE)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, "127.0.0.1"),
+        ({"NO_PROXY": "a,b"}, "a,b,127.0.0.1"),
+        ({"no_proxy": "*"}, "*"),
+        ({"no_proxy": "c"}, "c,127.0.0.1"),
+    ],
+)
+def test_what_is_for_the_own_head_goes_through_no_proxy(own_head, monkeypatch, before, after) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, before.get(name, ""))
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    assert local_head._environment(Path("token"))["no_proxy"] == after
+    submission.Cluster()
+    assert os.environ["no_proxy"] == after
+    assert "http" not in requests.utils.get_environ_proxies("http://127.0.0.1:8265/api/jobs/")
+
+
+def test_the_address_that_is_given_comes_before_the_environment_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(JobSubmissionClient, "_check_connection_and_version", lambda *_, **__: None)
+    monkeypatch.setenv("RAY_ADDRESS", "http://theirs:1")
+    for theirs in (None, "http://theirs:2"):
+        if theirs:
+            monkeypatch.setenv("RAY_API_SERVER_ADDRESS", theirs)
+        assert submission._client("http://ours:3", {}).get_address() == "http://ours:3"
+        assert os.environ.get("RAY_API_SERVER_ADDRESS") == theirs
+
+
+class _Dropping:
+    """Answers a client's calls, each after one whose answer is lost; knows which jobs there are."""
+
+    def __init__(self) -> None:
+        self.jobs: list[str] = []
+        self.asked: list[str] = []
+
+    def __call__(self, method: str, endpoint: str, *, json_data=None, **_) -> requests.Response:
+        self.asked.append(call := f"{method} {endpoint}")
+        answer, body = requests.Response(), {}
+        answer.status_code = 200
+        if call == "POST /api/jobs/":
+            if json_data["submission_id"] in self.jobs:
+                answer.status_code, answer._content = 500, b"ValueError: Job with submission_id x already exists."
+                return answer
+            self.jobs.append(json_data["submission_id"])
+        elif endpoint.endswith("/logs"):
+            body = {"logs": "hello"}
+        elif method == "GET":
+            body = {"type": "SUBMISSION", "entrypoint": "python", "status": "SUCCEEDED", "submission_id": self.jobs[0]}
+        if self.asked.count(call) == 1:
+            raise requests.exceptions.ConnectionError("Remote end closed connection without response")
+        answer._content = json.dumps(body).encode()
+        return answer
+
+
+def test_a_dropped_connection_ends_no_job_and_submits_none_twice(own_head, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster, dropping = submission.Cluster(), _Dropping()
+    monkeypatch.setattr(JobSubmissionClient, "_check_connection_and_version", lambda *_, **__: None)
+    monkeypatch.setattr(JobSubmissionClient, "_upload_working_dir_if_needed", lambda *_: None)
+    monkeypatch.setattr(submission, "working_dir", lambda: "gcs://_ray_pkg_0.zip")  # as if it were packed and sent
+    monkeypatch.setattr(JobSubmissionClient, "_do_request", lambda _, *call, **more: dropping(*call, **more))
+    monkeypatch.setattr(submission.time, "sleep", lambda _: None)
+    cluster.client = JobSubmissionClient("http://127.0.0.1:2")
+    cluster.run("collect", "jobs.collect", [])
+    (job,) = dropping.jobs
+    assert dropping.asked == [
+        *["POST /api/jobs/"] * 2,
+        *[f"GET /api/jobs/{job}"] * 2,  # once lost
+        f"GET /api/jobs/{job}/logs",  # lost
+        *(f"GET /api/jobs/{job}", f"GET /api/jobs/{job}/logs"),
+    ]
+    cluster._stop(job)  # lost: says so, and is no traceback
+    assert dropping.asked[-1] == f"POST /api/jobs/{job}/stop"
 
 
 def test_a_dead_head_s_file_does_not_count(tmp_path: Path) -> None:

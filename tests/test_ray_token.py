@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -10,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from gamengen import ray_token
+from tests.conftest import ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -65,3 +70,48 @@ def test_the_token_is_where_ray_looks_for_it(monkeypatch: pytest.MonkeyPatch, tm
     assert ray_token.find() == (tmp_path / "token").read_text()
     monkeypatch.setenv("RAY_AUTH_TOKEN", "first")
     assert ray_token.find() == "first"
+
+
+_ALONE = """
+import json, os, subprocess, sys, ray
+from gamengen import ray_cluster
+
+def settings():
+    return [os.environ.get(name) for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_TOKEN")]
+
+def stranger():  # another process, which knows the address alone
+    env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    env["RAY_AUTH_MODE"] = "disabled"
+    address = ray.get_runtime_context().gcs_address
+    code = f"import ray; from ray._raylet import GcsClient; print(len(GcsClient({address!r}).get_all_node_info()))"
+    ended = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    return [ended.returncode, ended.stdout.strip(), ended.stderr]
+
+is_local = ray_cluster.connect()
+mode, path, token = settings()
+kept = os.path.exists(path or "") and [os.stat(path).st_mode & 0o777, os.stat(os.path.dirname(path)).st_mode & 0o777]
+task = ray.get(ray.remote(settings).remote())
+print(json.dumps({"local": is_local, "here": settings(), "task": task, "kept": kept, "stranger": stranger()}))
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["", "disabled"])
+def test_a_ray_of_a_process_alone_has_a_token_of_its_own(mode: str, tmp_path: Path) -> None:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    env |= {"RAY_AUTH_MODE": mode} if mode else {"RAY_AUTH_TOKEN": "another cluster's"}
+    ended = subprocess.run(
+        [sys.executable, "-c", _ALONE], cwd=ROOT, env=env, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    said = json.loads(ended.stdout.splitlines()[-1])
+    assert said["local"] and said["task"] == said["here"]
+    status, nodes, errors = said["stranger"]
+    if mode:  # as its user wants it
+        assert said["here"] == ["disabled", None, None] and (status, nodes) == (0, "1"), errors
+        return
+    (mode, path, token), kept = said["here"], said["kept"]
+    assert (mode, token, kept) == ("token", None, [0o600, 0o700])
+    assert status != 0 and "nauthenticated" in errors
+    assert not Path(path).parent.exists()  # gone with the process

@@ -99,14 +99,17 @@ def _signature(config: Config, modes: dict[str, str]) -> dict[str, Any]:
     """What the figures depend on."""
     tree = configs.to_dict(config)
     settings = {key: value for key, value in tree["evaluate"].items() if key not in ("num_workers", "use_gpu")}
-    prints = {}
-    for mode, name in modes.items():
-        digest = hashlib.sha256()
-        for part in ("denoiser/model.safetensors", "autoencoder/model.safetensors", "scheduler/config.json"):
-            digest.update(storage.read_bytes(f"{config.folder}/{name}/{part}"))
-        prints[mode] = digest.hexdigest()
+    folders = {mode: f"{config.folder}/{name}" for mode, name in modes.items()}
+    prints = {name: _fingerprint(folder) for name, folder in (folders | config.evaluate.tables.models).items()}
     names = [path.rpartition("/")[2] for path in storage.list_files(f"{config.folder}/gameplay", ".parquet")]
     return {"evaluate": settings, "game": tree["game"], "seed": config.seed, "models": prints, "gameplay": names}
+
+
+def _fingerprint(folder: str) -> str:
+    digest = hashlib.sha256()
+    for part in ("denoiser/model.safetensors", "autoencoder/model.safetensors", "scheduler/config.json"):
+        digest.update(storage.read_bytes(f"{folder}/{part}"))
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -60,13 +60,12 @@ def figures_of(following: Following | None) -> tuple[dict[str, Any] | None, dict
     """
     if following is None or not len(following.action):
         return None, None
-    kinds, counts = np.unique(following.action, return_counts=True)
-    weights = 1 / counts[np.searchsorted(kinds, following.action)] / len(kinds) * len(following.action)
-    names = ("next_frame", "on_its_own", "real", "still")
-    weighted = {name: getattr(following, name) * weights for name in names}
-    figures = {name: statistics.mean(values) for name, values in weighted.items()}
-    figures |= {"chance": statistics.rounded(1 / len(kinds)), "num_moments": len(following.action)}
-    return {**figures, "num_actions": len(kinds)}, {name: statistics.interval(v) for name, v in weighted.items()}
+    action, kinds = following.action, np.unique(following.action)
+    named = {name: getattr(following, name) for name in ("next_frame", "on_its_own", "real", "still")}
+    shares = {name: [values[action == kind].mean() for kind in kinds] for name, values in named.items()}
+    figures: dict[str, Any] = {name: statistics.rounded(np.mean(each)) for name, each in shares.items()}
+    figures |= {"chance": statistics.rounded(1 / len(kinds)), "num_moments": len(action), "num_actions": len(kinds)}
+    return figures, {name: statistics.interval(values, action) for name, values in named.items()}
 
 
 def _frames(start: Start) -> np.ndarray:

@@ -114,7 +114,7 @@ def measure_models(
             horizons, size = settings.horizons, settings.batch_size
             known[code] = pixels.baselines(engine, work.windows, work.horizons, horizons, judges, size)
         base = known[code]
-        figures[mode] = measure_engine(config, engine, work, judges, base, network, probes, f"{mode} mode", rank)
+        figures[mode] = measure_engine(config, engine, work, judges, base, network, probes, f"{mode} mode", rank, world)
     return figures
 
 
@@ -128,6 +128,7 @@ def measure_engine(
     probes: Probes | None,
     name: str,
     rank: int = 0,
+    world: int = 1,
 ) -> ModelFigures:
     """Measure an engine (or anything that plays like one) on the moments of a plan."""
     settings, size = config.evaluate, config.evaluate.batch_size
@@ -146,7 +147,7 @@ def measure_engine(
     played = []
     for first in range(0, len(work.rollouts), settings.batch_size):
         starts = work.rollouts[first : first + settings.batch_size]
-        seeds = _seeds(config, rank, first, len(starts))
+        seeds = _seeds(config, rank, world)[first : first + len(starts)]
         games = rollouts.GeneratedGames(engine, starts, seeds)
         film = rank == first == 0
         player = probes.player(seeds, engine.game)
@@ -157,19 +158,18 @@ def measure_engine(
 def measure_real(
     config: Config, episodes: Sequence[Episode], work: Plan, rank: int, world: int, num_references: int = 400
 ) -> RealFigures | None:
-    """Measure a worker's share of the same in the real game, None for a game without probes."""
+    """Measure a worker's share of the same in the real game, None for a game without probes or without rollouts."""
     probes: Probes | None = getattr(envs.load(config.game.name), "PROBES", None)
-    if probes is None:
+    settings, game, starts = config.evaluate, config.game_spec(), work.rollouts
+    if probes is None or not starts:
         return None
-    settings, game = config.evaluate, config.game_spec()
-    starts = work.rollouts
     followed, is_free = {}, _is_free(probes, game)
     for action in probes.FOLLOWED_WITHIN:
         taken = held_out.draw_free(
             episodes, settings.num_action_starts, config.seed, is_free, next_action=game.action_index(action)
         )[rank::world]
         followed[action] = pixels.followed_in_recordings(taken, game, action, probes)
-    seeds = _seeds(config, rank, 0, len(starts))
+    seeds = _seeds(config, rank, world)
     options = {**config.game.options, **getattr(envs.load(config.game.name), "UNOBSERVED", {})}
     ages = [start.frame - 1 for start in starts]
     games = rollouts.RealGames(lambda: envs.make(config.game.name, **options), seeds, ages, probes)
@@ -202,8 +202,9 @@ def _choose_threads(engine: GameEngine, most: int) -> None:
     logger.info("%d of %d threads: %.0f ms per frame", best, most, 1000 * seconds[best])
 
 
-def _seeds(config: Config, rank: int, first: int, count: int) -> list[int]:
-    return [config.seed * 1_000_003 + 10_007 * rank + first + index for index in range(count)]
+def _seeds(config: Config, rank: int, world: int) -> list[int]:
+    """Return the seeds of a worker's rollouts, which are the same ones whoever plays them."""
+    return [config.seed * 1_000_003 + number for number in range(config.evaluate.num_rollouts)][rank::world]
 
 
 def _repeated(starts: list[Start], count: int) -> list[Start]:

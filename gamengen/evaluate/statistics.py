@@ -17,10 +17,10 @@ def mean(values: np.ndarray) -> float | None:
     return rounded(np.mean(known)) if len(known) else None
 
 
-def interval(values: np.ndarray) -> list[float] | None:
-    """Return the 95 % bootstrap interval of the mean of what is not NaN."""
+def interval(values: np.ndarray, kinds: np.ndarray | None = None) -> list[float] | None:
+    """Return the 95 % bootstrap interval of the mean of what is not NaN; with `kinds`, of the mean of their means."""
     known = _known(values)
-    return [round(bound, 4) for bound in metrics.bootstrap_interval(known)] if len(known) else None
+    return [round(bound, 4) for bound in metrics.bootstrap_interval(known, kinds)] if len(known) else None
 
 
 def rounded(value: Any) -> float | None:

@@ -88,15 +88,25 @@ def _sharpness(frame: np.ndarray) -> float:
 
 
 def bootstrap_interval(
-    values: np.ndarray, *, confidence: float = 0.95, num_resamples: int = 2000, seed: int = 0
+    values: np.ndarray,
+    kinds: np.ndarray | None = None,
+    *,
+    confidence: float = 0.95,
+    num_resamples: int = 2000,
+    seed: int = 0,
 ) -> tuple[float, float]:
-    """Return the bootstrap interval of the mean of values [N]; raises ValueError for no values."""
+    """Return the bootstrap interval of the mean of values [N]; raises ValueError for no values.
+
+    With their `kinds` [N] it is that of the mean of each kind's mean, and every kind keeps its number of values.
+    """
     values = np.asarray(values, np.float64)
     if values.ndim != 1 or not len(values):
         raise ValueError(f"values, got shape {values.shape}; expected a list of at least one number.")
-    picks = np.random.default_rng(seed).integers(len(values), size=(num_resamples, len(values)))
+    rng = np.random.default_rng(seed)
+    groups = [values] if kinds is None else [values[kinds == kind] for kind in np.unique(kinds)]
+    drawn = [group[rng.integers(len(group), size=(num_resamples, len(group)))].mean(axis=1) for group in groups]
     tail = (1 - confidence) / 2
-    low, high = np.quantile(values[picks].mean(axis=1), [tail, 1 - tail])
+    low, high = np.quantile(np.mean(drawn, axis=0), [tail, 1 - tail])
     return float(low), float(high)
 
 

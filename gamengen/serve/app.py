@@ -28,7 +28,6 @@ from gamengen.serve.session import Session
 logger = logging.getLogger(__name__)
 
 APP_NAME = "gamengen"
-TOKEN_VARIABLE = "GAMENGEN_PLAY_TOKEN"
 MAX_FAILURES_IN_A_ROW = 3  # of the model; then Serve is asked to start a new replica
 _SPARE_REQUESTS = 64  # beside the players: page loads, health checks and the players that are turned away
 
@@ -103,6 +102,7 @@ class Game:
         folder = Path(settings.model)
         self._model = {
             "name": f"{folder.parent.name}/{folder.name}",
+            "place": protocol.place(settings.model),
             "num_starts": engine.num_starts,
             "warm_step_ms": round(seconds * 1e3, 2),
         }
@@ -206,4 +206,4 @@ def build(args: dict[str, Any]) -> Application:
         max_ongoing_requests=settings.max_players + _SPARE_REQUESTS,
         ray_actor_options={"num_cpus": 1, "num_gpus": int(settings.use_gpu), **placement.options(placement.SERVE)},
     )
-    return deployment.bind(settings, os.environ.get(TOKEN_VARIABLE) or None)
+    return deployment.bind(settings, os.environ.get(protocol.TOKEN_VARIABLE) or None)

@@ -8,7 +8,7 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import numpy as np
 import websockets
@@ -113,7 +113,7 @@ def _address(url: str, token: str | None) -> str:
     if scheme is None or not parts.netloc:
         raise ValueError(f"bad address, got {url!r}; expected one such as http://127.0.0.1:8000.")
     path = parts.path.rstrip("/").removesuffix("/play") + "/play"
-    return urlunsplit((scheme, parts.netloc, path, f"token={token}" if token else parts.query, ""))
+    return urlunsplit((scheme, parts.netloc, path, urlencode({"token": token}) if token else parts.query, ""))
 
 
 def _object(message: str | bytes) -> dict[str, Any]:

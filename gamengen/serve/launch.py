@@ -73,6 +73,7 @@ def serve_model(model: str, settings: ServeConfig) -> dict[str, Any]:
         "game": described["game"]["name"],
         "warm_step_ms": described["model"]["warm_step_ms"],
         "max_players": settings.max_players * settings.num_replicas,
+        "token_required": described["token_required"],
         "detached": not is_local,
         "seconds": round(time.perf_counter() - started, 2),
     }
@@ -142,11 +143,12 @@ def _failure() -> str | None:
 def _wait_until_healthy(url: str) -> dict[str, Any]:
     """Wait for the page's server and return what it says about the game."""
     deadline = time.monotonic() + HEALTHY_WITHIN_SECONDS
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     while True:
         try:
-            with urllib.request.urlopen(f"{url}/healthz", timeout=5):
+            with opener.open(f"{url}/healthz", timeout=5):
                 pass
-            with urllib.request.urlopen(f"{url}/api/game", timeout=5) as answer:
+            with opener.open(f"{url}/api/game", timeout=5) as answer:
                 return json.load(answer)
         except (OSError, ValueError) as error:
             if time.monotonic() > deadline:

@@ -18,12 +18,14 @@ A frame is one binary message: `FRAME_HEADER`, then a JPEG.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import struct
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 PROTOCOL_VERSION = 1
+TOKEN_VARIABLE = "GAMENGEN_PLAY_TOKEN"  # of the environment of the process that serves: what players must give
 MAX_MESSAGE_BYTES = 4096
 MAX_ID = 2**32 - 1
 MAX_SEED = 2**31 - 1
@@ -66,6 +68,11 @@ def unpack_frame(message: bytes) -> tuple[FrameHeader, bytes]:
     if len(message) <= FRAME_HEADER.size:
         raise ValueError(f"not a frame, got {len(message)} bytes; expected more than {FRAME_HEADER.size}.")
     return FrameHeader(*FRAME_HEADER.unpack_from(message)), message[FRAME_HEADER.size :]
+
+
+def place(model: str) -> str:
+    """Return a short hash of where a model lies: tells games of one name apart, and does not tell the path."""
+    return hashlib.sha256(model.encode()).hexdigest()[:16]
 
 
 def parse(text: str) -> dict[str, Any]:

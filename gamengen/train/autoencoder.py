@@ -70,7 +70,8 @@ def sample_images(autoencoder: autoencoders.Autoencoder, shard_list: Sequence[st
     frames: list[np.ndarray] = []
     for shard in picked:
         for chunk in itertools.islice(shards.chunks(shard, "train"), NUM_SAMPLED_CHUNKS):
-            frames.append(chunk.frames[:: max(1, len(chunk.frames) // NUM_SAMPLED_FRAMES)])
+            every = max(1, len(chunk.frames) // NUM_SAMPLED_FRAMES)
+            frames.append(chunk.frames[::every].copy())  # a view would keep all frames of the chunk
     top, bottom = autoencoder.margins
     stacked = torch.from_numpy(np.concatenate(frames))
     stacked = stacked[:: -(-len(stacked) // MAX_SAMPLED_FRAMES)]

@@ -44,8 +44,10 @@ def _blocks(network: nn.Module) -> Iterator[nn.Module]:
 
 
 def whole(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return tensors as they would be on one worker; every worker must call it."""
-    return {name: value.full_tensor() if hasattr(value, "full_tensor") else value for name, value in weights.items()}
+    """Return tensors as they would be on one worker, on the CPU if they are shared out; every worker must call it."""
+    return {
+        name: value.full_tensor().cpu() if hasattr(value, "full_tensor") else value for name, value in weights.items()
+    }
 
 
 def save(network: nn.Module, optimizers: Sequence[torch.optim.Optimizer], ema: Ema, step: int) -> dict[str, Any]:

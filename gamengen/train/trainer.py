@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
+import json
 import logging
 import os
 import tempfile
@@ -78,7 +80,7 @@ def train(config: Config, stage: Stage) -> dict[str, Any]:
             resources_per_worker={"CPU": 1, **({"GPU": 1} if config.train.use_gpu else {}), **placement.mark(TRAIN)},
         ),
         run_config=ray.train.RunConfig(
-            name=stage,
+            name=_checkpoints(stage, signature),
             storage_path=f"{config.folder}/training",
             failure_config=ray.train.FailureConfig(max_failures=config.train.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
@@ -104,14 +106,43 @@ def _finished(folder: str, signature: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _signature(config: Config, stage: Stage, shard_list: Sequence[str]) -> dict[str, Any]:
-    """What a finished stage depends on; where it differs, the stage is trained on."""
+    """What a finished stage depends on; where it differs, the stage is trained on, or anew (`_checkpoints`)."""
     tree = configs.to_dict(config)
     keys = ["game", "autoencoder"] + (["denoiser", "diffusion", "sampler"] if stage not in _OF_FRAMES else [])
     keys += ["fast_sampler"] if stage == "distill" else []
     signature = {key: tree[key] for key in keys} | {"stage": tree["train"][stage], "shards": len(shard_list)}
-    if stage == "decoder":
-        signature["weights"] = weights_fingerprint(f"{config.folder}/autoencoder", "autoencoder")
+    source = {"denoiser": "autoencoder", "distill": "denoiser", "decoder": "autoencoder"}.get(stage)
+    if source is not None:
+        try:
+            signature["weights"] = weights_fingerprint(f"{config.folder}/{source}", source)
+        except FileNotFoundError:
+            raise ValueError(f"no {source} in {config.folder}/{source}. Train it first: stage={source}.") from None
     return signature
+
+
+def _checkpoints(stage: Stage, signature: dict[str, Any]) -> str:
+    """Return the folder of a stage's checkpoints: another network, other latents or another teacher have another one,
+    since a training that went on from these would be neither's."""
+    kept = {key: signature[key] for key in ("game", "autoencoder", "denoiser", "weights") if key in signature}
+    return f"{stage}-{hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]}"
+
+
+def _check_goes_on(state: dict[str, Any], job: dict[str, Any]) -> None:
+    """Raise a ValueError where a training that is at its end was not with these settings: nothing would be trained."""
+    stage, steps = job["stage"], job["signature"]["stage"]["steps"]
+    same = _lasting(state["signature"]) == _lasting(job["signature"])
+    if state["step"] > steps or (state["step"] == steps and not same):
+        folder = f"training/{_checkpoints(stage, job['signature'])}"
+        raise ValueError(
+            f"train.{stage}.steps, got {steps}: it is trained to step {state['step']} with other settings or data; "
+            f"expected more steps, to go on with these. Delete the run's {folder} to begin anew."
+        )
+
+
+def _lasting(signature: dict[str, Any]) -> dict[str, Any]:
+    """Return a signature without what says only for how long, and how often something is written."""
+    told = ("steps", "log_every", "checkpoint_every")
+    return {**signature, "stage": {key: value for key, value in signature["stage"].items() if key not in told}}
 
 
 def _objective(config: Config, stage: Stage, game: GameSpec, shard_list: Sequence[str]) -> Objective:
@@ -163,9 +194,9 @@ def _worker(job: dict[str, Any]) -> None:
         world=share,
         wrap=_parallel(config, stage) if world > 1 else lambda network: network,
         compiled=config.train.compile,
-        state=_last_state(),
+        state=_last_state(job),
         report=log.report if log else lambda progress: None,
-        save=lambda step, get_state: _checkpoint(step, get_state(), rank),
+        save=lambda step, get_state: _checkpoint(step, get_state() | {"signature": job["signature"]}, rank),
     )
     if rank == 0:
         figures = {"phase": "train", "stage": stage, "num_workers": world, **log.figures()}
@@ -194,12 +225,14 @@ def precision(setting: str, device: torch.device) -> torch.dtype | None:
     return torch.bfloat16 if wants_bfloat16 else None
 
 
-def _last_state() -> dict[str, Any] | None:
+def _last_state(job: dict[str, Any]) -> dict[str, Any] | None:
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is None:
         return None
     with checkpoint.as_directory() as folder:
-        return torch.load(Path(folder) / "state.pt", map_location="cpu", weights_only=True)
+        state = torch.load(Path(folder) / "state.pt", map_location="cpu", weights_only=True)
+    _check_goes_on(state, job)
+    return state
 
 
 def _checkpoint(step: int, state: dict[str, Any], rank: int) -> None:

@@ -86,3 +86,5 @@ def test_the_image_is_pinned_and_nobody_is_root_in_it() -> None:
     assert users == ["1000:1000"] and ("code", "cpu") in stages and ("code", "gpu") in stages
     assert text.index("USER 1000") < text.index("FROM code AS")
     assert text.count("-c constraints.txt") == 2
+    packages = re.search(r"apt-get install.*?&&", text, re.DOTALL)
+    assert packages and "wget" in packages[0].split()  # KubeRay's readiness probe of a served game

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 import pytest
 import yaml
@@ -55,7 +56,56 @@ def test_the_machines_are_those_that_phases_ask_for(name: str) -> None:
     assert spot == {"rollout"}
 
 
-def test_only_ssh_from_one_address_is_open_on_aws() -> None:
-    rules = load("aws")["provider"]["security_group"]["IpPermissions"]
-    assert [(rule["FromPort"], rule["ToPort"]) for rule in rules] == [(22, 22)]
-    assert [source["CidrIp"] for rule in rules for source in rule["IpRanges"]] == ["<your address>/32"]
+def documented_on_aws() -> list[list[str]]:
+    """The commands of cluster/README.md that make AWS's security group, as words."""
+    lines = (ROOT / "cluster" / "README.md").read_text().splitlines()
+    return [shlex.split(line, comments=True) for line in lines if line.startswith("aws ec2 ")]
+
+
+def run_on_aws(ec2, words: list[str], group_id: str) -> str:
+    """Do what such a command does; returns the id of the group."""
+    action, values = words[2], dict(zip(words[3::2], words[4::2], strict=True))
+    if action == "create-security-group":
+        made = ec2.create_security_group(GroupName=values["--group-name"], Description=values["--description"])
+        return made["GroupId"]
+    rule: dict = {"IpProtocol": values["--protocol"].replace("all", "-1")}
+    if "--port" in values:
+        rule |= {"FromPort": int(values["--port"]), "ToPort": int(values["--port"])}
+    if "--cidr" in values:
+        rule["IpRanges"] = [{"CidrIp": values["--cidr"].replace("<your address>", "198.51.100.7")}]
+    if "--source-group" in values:
+        assert values["--source-group"] == values["--group-name"]
+        rule["UserIdGroupPairs"] = [{"GroupId": group_id}]
+    ec2.authorize_security_group_ingress(GroupId=group_id, IpPermissions=[rule])
+    return group_id
+
+
+@pytest.mark.parametrize("made_before", [True, False])
+def test_ssh_is_open_to_one_address_on_aws(made_before: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's own code, on moto: it leaves a group with rules alone, and opens SSH to everybody in one without."""
+    import boto3
+    from moto import mock_aws
+    from ray.autoscaler._private.aws import config as launcher
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    config = prepare_config(load("aws"))
+    commands = documented_on_aws()
+    assert [words[2] for words in commands] == ["create-security-group", *["authorize-security-group-ingress"] * 2]
+    with mock_aws():
+        region = config["provider"]["region"]
+        assert {words[words.index("--region") + 1] for words in commands} == {region}
+        ec2 = boto3.client("ec2", region_name=region)
+        group_id = ""
+        for words in commands if made_before else []:
+            group_id = run_on_aws(ec2, words, group_id)
+        done = launcher._configure_security_group(launcher._configure_subnet(config))
+        used = {
+            one for kind in done["available_node_types"].values() for one in kind["node_config"]["SecurityGroupIds"]
+        }
+        assert len(used) == 1 and (used == {group_id}) == made_before
+        rules = ec2.describe_security_groups(GroupIds=[*used])["SecurityGroups"][0]["IpPermissions"]
+    open_to = {source["CidrIp"]: (rule["FromPort"], rule["ToPort"]) for rule in rules for source in rule["IpRanges"]}
+    assert open_to == {"198.51.100.7/32" if made_before else "0.0.0.0/0": (22, 22)}
+    within = [rule["IpProtocol"] for rule in rules for pair in rule["UserIdGroupPairs"] if pair["GroupId"] in used]
+    assert within == ["-1"] and len(rules) == 2

@@ -79,6 +79,8 @@ def test_work_is_shared_out_without_gap_or_overlap(run: Config) -> None:
     for name in ("windows", "horizons", "free", "rollouts"):
         parts = [(s.episode.id, s.frame) for share in shares for s in getattr(share, name)]
         assert sorted(parts) == sorted((s.episode.id, s.frame) for s in getattr(whole, name))
+    no_rollouts = dataclasses.replace(run, evaluate=dataclasses.replace(run.evaluate, num_rollouts=0))
+    assert measure.measure_real(no_rollouts, episodes, measure.plan(no_rollouts, episodes, probes), 0, 1) is None
 
 
 @pytest.mark.ray
@@ -89,6 +91,8 @@ def test_two_workers_and_the_fast_mode(run: Config, summary: dict, ray_cluster: 
     result = evaluate(shared)
     assert result["psnr"] == pytest.approx(summary["psnr"], abs=1e-3)
     assert result["num_rollouts"] == 3 and set(result["fast"]) >= KEYS
+    for name in ("event_rate", "game_over_share"):  # the same games, whoever plays them
+        assert result["real"][name] == summary["real"][name] and result[name] == summary[name]
 
 
 def test_missing_parts_are_named(run: Config, tmp_path: Path) -> None:

@@ -36,10 +36,10 @@ class Run:
 
     def committed(self) -> int:
         """Return the step of the last checkpoint that was reported; 0 before the first."""
-        snapshot = Path(self.config.folder, "training", "denoiser", "checkpoint_manager_snapshot.json")
+        snapshots = Path(self.config.folder, "training").glob("denoiser-*/checkpoint_manager_snapshot.json")
         try:
-            latest = json.loads(snapshot.read_text())["latest_checkpoint_result"]
-        except (FileNotFoundError, json.JSONDecodeError):
+            latest = json.loads(next(snapshots).read_text())["latest_checkpoint_result"]
+        except (StopIteration, FileNotFoundError, json.JSONDecodeError):
             return 0
         return int(latest["checkpoint_dir_name"].removeprefix("step_")) if latest else 0
 

@@ -64,6 +64,14 @@ def test_bootstrap_interval_holds_the_mean_and_narrows() -> None:
     assert metrics.bootstrap_interval(np.full(3, 2.0)) == (2.0, 2.0)
 
 
+def test_an_interval_over_kinds_is_of_the_mean_of_their_means() -> None:
+    kinds = np.array([0] * 21 + [1] * 21 + [2] * 8)
+    assert metrics.bootstrap_interval(np.ones(50), kinds) == (1.0, 1.0)
+    low, high = metrics.bootstrap_interval((kinds == 2).astype(float), kinds)
+    assert low == high == pytest.approx(1 / 3)
+    assert metrics.bootstrap_interval(np.arange(50.0), np.zeros(50)) == metrics.bootstrap_interval(np.arange(50.0))
+
+
 def test_bad_input_says_what_is_expected() -> None:
     with pytest.raises(ValueError, match="expected twice the same uint8"):
         metrics.psnr(frames(1), frames(1)[:1])

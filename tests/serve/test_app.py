@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import json
 import urllib.error
+import urllib.parse
 import urllib.request
 
 import numpy as np
@@ -36,13 +37,15 @@ def address(served):
 def test_summary(served, serve_config):
     assert served["phase"] == "serve" and served["game"] == "chrome_dino" and served["warm_step_ms"] > 0
     assert served["model"] == f"{serve_config.folder}/denoiser"
+    assert served["token_required"] is False
     assert json.loads(json.dumps(served)) == served
 
 
-def test_healthz_and_description(served, model_folder):
+def test_healthz_and_description(served):
     assert get(served["url"] + "healthz")[0] == 200
     described = json.loads(get(served["url"] + "api/game")[2])
     assert described["game"]["name"] == "chrome_dino" and described["protocol"] == protocol.PROTOCOL_VERSION
+    assert described["model"]["place"] == protocol.place(served["model"])
     assert described["limits"]["max_players"] == MAX_PLAYERS and described["token_required"] is False
 
 
@@ -167,6 +170,19 @@ def test_client_names_a_bad_address(url):
 
     with pytest.raises(ValueError, match=r"bad address, got .*; expected one such as"):
         asyncio.run(play())
+
+
+def test_a_token_of_any_letters_is_sent_whole():
+    query = urllib.parse.urlsplit(client._address("http://127.0.0.1:8000", "a&b=c+d#e %")).query
+    assert urllib.parse.parse_qs(query) == {"token": ["a&b=c+d#e %"]}
+
+
+def test_the_own_game_is_not_looked_for_through_a_proxy(served, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "")
+    monkeypatch.setattr(urllib.request, "_opener", None)  # urlopen keeps the proxies that it saw first
+    monkeypatch.setattr(launch, "HEALTHY_WITHIN_SECONDS", 5.0)
+    assert launch._wait_until_healthy(served["url"].rstrip("/"))["game"]["name"] == "chrome_dino"
 
 
 def test_client_says_when_nobody_answers():

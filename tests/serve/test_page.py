@@ -168,6 +168,50 @@ def test_a_server_that_falls_silent_is_left_for_another(page):
     assert len(sockets) == 2
 
 
+def test_who_was_idle_is_let_go_and_plays_again_with_a_key(page):
+    sockets = []
+
+    def relay(socket):
+        sockets.append((socket, socket.connect_to_server()))
+
+    page.route_web_socket("**/play", relay)
+    page.reload()
+    until(page, f"{MESSAGE}.includes('press a key')")
+    page.keyboard.press("Space")
+    until(page, IS_PLAYING)
+    for side in sockets[0]:
+        side.close(code=protocol.CLOSE_NORMAL, reason="nothing received for 600 s")
+    until(page, f"{MESSAGE}.startsWith('press a key or tap to play again (nothing received')")
+    page.wait_for_timeout(1500)  # longer than it takes to come back by itself
+    assert len(sockets) == 1
+    page.keyboard.press("Space")
+    page.keyboard.press("Space")
+    until(page, IS_PLAYING)
+    before = page.evaluate(PICTURE)
+    until(page, f"{PICTURE} !== {before!r}")
+    assert len(sockets) == 2
+
+
+def test_a_server_that_vanished_while_the_game_stood_still_is_left_for_another(page):
+    sockets = []
+
+    def relay(socket):
+        number, server = len(sockets), socket.connect_to_server()
+        sockets.append(server)
+        if number == 0:  # greets, and is gone before the player begins
+            socket.on_message(lambda message: None)
+
+    page.route_web_socket("**/play", relay)
+    page.reload()
+    until(page, f"{MESSAGE}.includes('press a key') && {FRAME} === 1")
+    for _ in range(8):  # an impatient player
+        page.keyboard.press("Space")
+        page.wait_for_timeout(1000)
+    until(page, f"{MESSAGE}.startsWith('connection lost (the server does not answer)')", seconds=5)
+    until(page, IS_PLAYING)
+    assert len(sockets) == 2
+
+
 def played(page):
     """Return the action of the last frame that has come, and the size of its picture."""
     header, jpeg = protocol.unpack_frame(

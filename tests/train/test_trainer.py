@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gamengen.checkpoint import Model
@@ -101,8 +101,7 @@ def test_a_killed_worker_costs_nothing(made, tmp_path: Path) -> None:
     killed: list[int] = []
 
     def kill() -> None:
-        training = Path(config.folder, "training", "denoiser")
-        while not list(training.glob("step_*")):
+        while not list(Path(config.folder, "training").glob("denoiser-*/step_*")):
             time.sleep(0.02)
         for pid in _our_train_workers():
             os.kill(pid, signal.SIGKILL)
@@ -117,11 +116,27 @@ def test_a_killed_worker_costs_nothing(made, tmp_path: Path) -> None:
     assert all(torch.allclose(one[name], other[name], atol=1e-5) for name in one)
 
 
+def test_a_training_goes_on_from_what_it_came_from_and_from_nothing_else(made, tmp_path: Path) -> None:
+    few = ("train.distill.steps=4", "train.distill.checkpoint_every=4", "train.distill.unrolled_steps=0")
+    config = _run(made, tmp_path, *few, models=("autoencoder", "denoiser"))
+    trainer.train(config, "distill")
+    other = load_tiny(tmp_path, *few, "train.distill.learning_rate=1.0e-5")
+    with pytest.raises(ValueError, match=r"got 4: it is trained to step 4 with other settings .* expected more steps"):
+        trainer.train(other, "distill")
+    more = load_tiny(tmp_path, "train.distill.steps=6", *few[1:], "train.distill.learning_rate=1.0e-5")
+    trainer.train(more, "distill")
+    assert _losses(more, "distill")
+    teacher = Path(config.folder, "denoiser", "denoiser", "model.safetensors")
+    save_file({name: value * 1.01 for name, value in load_file(teacher).items()}, teacher)
+    assert not trainer.train(config, "distill")["resumed"]
+    assert len(list(Path(config.folder, "training").glob("distill-*"))) == 2
+
+
 def test_what_is_missing_is_one_line(made, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no shards in .*gameplay"):
         trainer.train(load_tiny(tmp_path / "empty"), "autoencoder")
     config = _run(made, tmp_path / "no-teacher", models=("autoencoder",))
-    with pytest.raises(ValueError, match=r"game\.json.*denoiser.*Train the model first"):
+    with pytest.raises(ValueError, match=r"no denoiser in .*denoiser\. Train it first: stage=denoiser"):
         trainer.train(config, "distill")
     with pytest.raises(ValueError, match="unknown stage 'upscaler'"):
         trainer.train(config, "upscaler")

@@ -96,7 +96,9 @@ class Denoiser(denoisers.Denoiser):
 
     def fuse(self) -> None:
         """Join the projections of every attention layer to one matrix, and those of all layers that read the same: what
-        becomes of the timestep and of the tokens."""
+        becomes of the timestep and of the tokens. Once: a second engine of the same model finds it done."""
+        if not isinstance(self.keys_and_values, nn.Identity):
+            return
         self.unet.fuse_qkv_projections()
         modules = list(self.unet.modules())
         blocks = [module for module in modules if isinstance(module, ResnetBlock2D)]

@@ -7,6 +7,7 @@ const context = canvas.getContext("2d", { alpha: false });
 const HEADER_BYTES = 16;
 const FLAG_START = 1;
 const SEEN_EVERY = 4; // frames, as in serve/protocol.py
+const CLOSE_NORMAL = 1000;
 const CLOSE_POLICY = 1008;
 const CLOSE_FULL = 1013;
 const RETRY_MS = [500, 1000, 2000, 4000, 8000];
@@ -17,6 +18,8 @@ let socket = null; // the open connection
 let game = null; // the GameSpec of the server's hello
 let playing = false; // the server sends frames by itself
 let started = false; // the player has pressed something: a game that nobody watches stands still
+let ended = false; // the place of a player who did nothing for long is somebody else's: it is taken again when they play
+let asked = false; // to play, and nothing has come since
 let attempts = 0;
 let silent = 0; // how often figures were shown since the server last said something
 let inputId = 0;
@@ -35,12 +38,14 @@ function connect() {
   opening.binaryType = "arraybuffer";
   opening.onmessage = (event) => {
     silent = 0;
+    asked = false;
     if (typeof event.data === "string") onMessage(JSON.parse(event.data));
     else onFrame(event.data);
   };
   opening.onclose = onClose;
   socket = opening;
   silent = 0;
+  ended = false;
 }
 
 function send(message) {
@@ -68,12 +73,17 @@ function onMessage(message) {
 }
 
 function onClose(event) {
-  playing = false;
+  playing = asked = false;
   release();
   for (const id of ["fps", "ping", "model"]) $(id).textContent = "–";
   const why = event.reason ? ` (${event.reason})` : "";
   if (event.code === CLOSE_POLICY) {
     say(`the server does not let this page in${why}`, true);
+    return;
+  }
+  if (event.code === CLOSE_NORMAL) {
+    ended = true;
+    say(`press a key or tap to play again${why}`);
     return;
   }
   const wait = event.code === CLOSE_FULL ? 5000 : RETRY_MS[Math.min(attempts, RETRY_MS.length - 1)];
@@ -125,7 +135,7 @@ function showFigures() {
   $("model").textContent = enough ? `${modelMs.toFixed(1)} ms` : "–";
   if (playing) send({ type: "ping", t: now });
   silent += 1; // counted, not timed: the page itself may have slept
-  if (silent > MOST_SILENT && (playing || socket.readyState === WebSocket.CONNECTING)) giveUp();
+  if (silent > MOST_SILENT && (playing || asked || socket.readyState === WebSocket.CONNECTING)) giveUp();
 }
 
 // ---------------------------------------------------------------- the player
@@ -162,11 +172,15 @@ function sendHeld() {
 function start() {
   if (!game) return;
   started = true;
-  play();
+  if (ended) connect(); // the server's hello plays
+  else play();
 }
 
 function play() {
-  if (!document.hidden && started) send({ type: "play" });
+  if (document.hidden || !started || socket?.readyState !== WebSocket.OPEN) return;
+  send({ type: "play" });
+  if (!asked) silent = 0; // not with every key of a player who waits
+  asked = true;
 }
 
 function restart() {
