@@ -41,7 +41,7 @@ NOISE = [
     "collect.max_episode_frames=64",
     "collect.num_frames=768",
 ]
-DINO = ["game.options={downscale: 8}", "collect.max_episode_frames=2000", "collect.num_frames=80000"]
+DINO = ["game.options={downscale: 8}", "collect.max_episode_frames=2000", "collect.num_frames=240000"]
 DOOM = [
     "game.name=doom",
     "game.options={levels: [MAP01, deathmatch]}",
